@@ -1,0 +1,1 @@
+"""One module a revision, named and ordered by its number."""
