@@ -37,3 +37,9 @@ def load_settings(**overrides: Any) -> Settings:
         for name in ("runs_directory", "adapters_directory", "model_cache_directory")
     }
     return dataclasses.replace(settings, **directories)
+
+
+def executors() -> list[str]:
+    """Return the executors that Airflow may run tasks with, by their class names."""
+    configured = conf.get("core", "executor", fallback="LocalExecutor")
+    return [part.split(":")[-1].rsplit(".", 1)[-1].strip() for part in configured.split(",") if part.strip()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import BaseHook
@@ -12,6 +12,8 @@ from sqlalchemy.engine import Engine
 
 from peft_retraining.configuration import airflow_home
 from peft_retraining.errors import UserError
+
+_CONNECT_TIMEOUT_SECONDS = 10
 
 
 def labelled_data_engine(conn_id: str) -> Engine:
@@ -64,4 +66,8 @@ def _engine_of(connection: Any, conn_id: str) -> Engine:
             failure_code="connection_not_sql",
             remedy="Use a connection of a kind whose provider offers SQL, for example sqlite or postgres.",
         )
-    return cast(Engine, hook.get_sqlalchemy_engine())
+    url = hook.get_sqlalchemy_engine().url
+    if url.get_backend_name() != "postgresql":
+        return create_engine(url)
+    # A server that is away must cost a task seconds, not the kernel's two minutes.
+    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS})

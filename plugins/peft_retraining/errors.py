@@ -39,7 +39,7 @@ class RetrainingError(Exception):
             message: What was found and what was expected, on one line.
             failure_code: Stable name of the cause, lower case with underscores.
             remedy: What to do about it.
-            evidence: Facts behind the message, by name.
+            evidence: Facts behind the message, by name, as JSON can hold them; they go into the failure's report.
         """
         self.failure_code = failure_code
         self.remedy = remedy

@@ -12,7 +12,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -51,14 +51,16 @@ class SettingsInvalid(UserError):
         super().__init__(
             "settings are not valid: " + "; ".join(problems),
             failure_code="settings_invalid",
-            remedy=f"Correct them in the DAG file, in the section [{SECTION}] of the Airflow configuration, or in the trigger form.",
+            remedy=f"Correct them in the DAG file, in [{SECTION}] of airflow.cfg, or in the trigger form.",
         )
 
 
 def _setting(default: Any, description: str, *, param: bool = False, **schema: Any) -> Any:
     """Declare a setting: default, meaning, JSON-schema bounds, and whether a single run may override it."""
     metadata = {"description": description, "param": param, "schema": schema}
-    return field(default_factory=dict, metadata=metadata) if default == {} else field(default=default, metadata=metadata)
+    return (
+        field(default_factory=dict, metadata=metadata) if default == {} else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,10 @@ class Settings:
         0.1, "Share of the prompts that judge the adapter and are never trained on.", minimum=0.01, maximum=0.5
     )
     max_refused_fraction: float = _setting(
-        0.5, "Share of unusable rows from which on the data is taken for broken and the run fails.", minimum=0, maximum=1
+        0.5,
+        "Share of unusable rows from which on the data is taken for broken and the run fails.",
+        minimum=0,
+        maximum=1,
     )
     data_wait_seconds: float = _setting(
         3600.0, "How long a scheduled run waits for late rows before it is skipped; other runs look once.", minimum=0
@@ -150,9 +155,7 @@ class Settings:
         False, "Whether a run may download a base model that the cache lacks.", param=True
     )
     peft_type: str = _setting("LORA", "Kind of adapter, as PEFT names it.", param=True)
-    peft_settings: Mapping[str, Any] = _setting(
-        {}, "Fields of that kind's PEFT config, by PEFT's names.", param=True
-    )
+    peft_settings: Mapping[str, Any] = _setting({}, "Fields of that kind's PEFT config, by PEFT's names.", param=True)
     num_train_epochs: float = _setting(3.0, "Passes over the training rows.", param=True, exclusiveMinimum=0)
     max_steps: int | None = _setting(None, "Optimizer steps at most; empty: as the epochs say.", param=True, minimum=1)
     learning_rate: float = _setting(1e-3, "Peak learning rate.", param=True, exclusiveMinimum=0)
@@ -160,7 +163,10 @@ class Settings:
     per_device_train_batch_size: int = _setting(4, "Rows a micro-batch.", param=True, minimum=1)
     gradient_accumulation_steps: int = _setting(1, "Micro-batches an optimizer step.", param=True, minimum=1)
     max_length: int = _setting(
-        512, "Longest row in tokens, prompt and completion; longer ones are left out and counted.", param=True, minimum=8
+        512,
+        "Longest row in tokens, prompt and completion; longer ones are left out and counted.",
+        param=True,
+        minimum=8,
     )
     save_steps: int | None = _setting(
         None, "Optimizer steps between two checkpoints; empty: about ten checkpoints a run.", minimum=1
@@ -199,7 +205,11 @@ def param_schema(name: str, default: Any) -> dict[str, Any]:
     schema = dict(item.metadata["schema"])
     if name == "peft_type":
         schema["enum"] = sorted({*SUPPORTED_PEFT_TYPES, default})
-    return {"type": ["null", json_type] if optional else json_type, "description": item.metadata["description"], **schema}
+    return {
+        "type": ["null", json_type] if optional else json_type,
+        "description": item.metadata["description"],
+        **schema,
+    }
 
 
 def make_settings(configured: Mapping[str, str], *, base: Settings | None = None, **overrides: Any) -> Settings:
@@ -246,7 +256,7 @@ def _checked(name: str, given: Any, schema: Mapping[str, Any]) -> Any:
             return None
         raise ValueError("a value is needed")
     value = _converted(kind, given)
-    bounds = {
+    bounds: dict[str, tuple[Callable[[Any], bool], str]] = {
         "minimum": (lambda limit: value >= limit, "at least"),
         "exclusiveMinimum": (lambda limit: value > limit, "more than"),
         "maximum": (lambda limit: value <= limit, "at most"),
@@ -267,7 +277,16 @@ def _converted(kind: Any, given: Any) -> Any:
             raise ValueError("expected a JSON object")
         return dict(parsed)
     if kind is bool:
-        choices = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+        choices = {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "off": False,
+        }
         answer = given if isinstance(given, bool) else choices.get(str(given).strip().lower())
         if answer is None:
             raise ValueError("expected true or false")

@@ -5,7 +5,6 @@ Written by the Airflow side when it publishes, read by whoever serves the adapte
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def resolve_latest(adapters_directory: Path, adapter_name: str) -> Path:
     """
     alias = adapters_directory / adapter_name / LATEST_NAME
     try:
-        return alias.parent / os.readlink(alias)
+        return alias.parent / alias.readlink()
     except OSError as error:
         raise FileNotFoundError(f"no adapter is published at {alias}") from error
 

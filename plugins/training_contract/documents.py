@@ -1,7 +1,7 @@
 """How the values of the contract become JSON documents and come back.
 
-A document is a frozen dataclass. Writing is strict (no NaN, no lone surrogate) and durable; reading ignores fields it does not
-know, so that a newer minor version can add some, and reports everything that is wrong in one error.
+A document is a frozen dataclass. Writing is strict (no NaN) and durable; reading ignores fields it does not know, so
+that a newer minor version can add some, and reports everything that is wrong in one error.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _decode_dataclass(body: Any, kind: type, place: str, problems: list[str]) ->
         return None
 
 
-def _decode(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
+def _decode(value: Any, hint: Any, where: str, problems: list[str]) -> Any:  # noqa: PLR0911 - one return a kind
     origin = typing.get_origin(hint)
     if hint is Any:
         return value

@@ -71,7 +71,7 @@ class Progress:
     Attributes:
         phase: The current phase.
         progress_percentage: Of the whole run, 0 to 100; never goes back.
-        estimated_remaining_seconds: Until the end of the whole run; ``None`` until there is a measurement to base it on.
+        estimated_remaining_seconds: Until the end of the whole run; ``None`` until a measurement tells.
         global_step: Optimizer steps done.
         max_steps: Optimizer steps to do.
         metrics: Numbers by name, for example ``loss``, ``learning_rate``, ``tokens_per_second``, ``memory_bytes``.
@@ -184,7 +184,7 @@ class EventReader:
     """Follows an events file from where it last stopped.
 
     Attributes:
-        rejected_line_count: Lines that were not trusted: torn, not JSON, too long, out of order, or after the terminal event.
+        rejected_line_count: Lines not trusted: torn, not JSON, too long, out of order, or after the terminal event.
         unknown_type_count: Well-formed events of a type that this version does not know.
     """
 
@@ -249,7 +249,7 @@ class EventReader:
 def _plausible(progress: Progress) -> bool:
     remaining = progress.estimated_remaining_seconds
     return (
-        0 <= progress.progress_percentage <= 100
+        0 <= progress.progress_percentage <= 100  # noqa: PLR2004 - per cent
         and (remaining is None or remaining >= 0)
         and 0 <= progress.global_step < 2**53
         and 0 <= progress.max_steps < 2**53

@@ -12,7 +12,7 @@ class ProcessExit:
     Attributes:
         exit_code: 0-255; 128+n when a signal ended it.
         signal: The signal's number when one ended it.
-        oom_kill_count: Processes that the kernel killed for memory in our control group during the run; ``None``: unknown.
+        oom_kill_count: Processes killed for memory in our control group during the run; ``None``: unknown.
         peak_memory_bytes: Largest resident memory of the child; ``None``: unknown.
         stop_requested: Whether we were asked to stop (SIGTERM or SIGINT) before it ended.
         stdout_bytes: Bytes printed to stdout, kept or not.

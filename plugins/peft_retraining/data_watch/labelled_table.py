@@ -180,7 +180,9 @@ class LabelledRows:
                 remedy="Correct the settings of the columns, or add the column to the table.",
             )
         key = [str(column) for column in inspector.get_pk_constraint(name, schema or None)["constrained_columns"]]
-        return _Source(connection, sa.table(name, *map(sa.column, columns), schema=schema or None), self._table, columns, key)
+        return _Source(
+            connection, sa.table(name, *map(sa.column, columns), schema=schema or None), self._table, columns, key
+        )
 
 
 class _Source:
@@ -195,6 +197,8 @@ class _Source:
         self.key: list[ColumnElement[Any]] = [table.c[column] for column in key]
         if self._sqlite and not key:
             self.key = [sa.literal_column("rowid")]
+        self.created_at: ColumnElement[Any]
+        self.created_at_text: ColumnElement[Any]
         stored: ColumnElement[Any] = table.c[names.created_at_column]
         kind = types[names.created_at_column]
         if self._sqlite:
@@ -243,5 +247,3 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     connection.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_TIMEOUT_MILLISECONDS}")
     connection.execute("PRAGMA query_only = ON")
-
-

@@ -36,8 +36,9 @@ def plan_run(
 ) -> RunSpec:
     """Plan a run.
 
-    Whether it works offline is decided here: it downloads only when the settings allow it and the cache lacks the model.
-    The revision is pinned to the commit that preflight saw, so that the model cannot change between check and training.
+    Whether it works offline is decided here: it downloads only when the settings allow it and the cache lacks the
+    model. The revision is pinned to the commit that preflight saw, so that the model cannot change between check and
+    training.
 
     Args:
         settings: Of the DAG, with what this run overrides.

@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 
 from peft_retraining.data_watch.labelled_table import LabelledRow
 from peft_retraining.data_watch.windows import DataWindow

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 def heldout_prompts(prompts: Iterable[str], fraction: float) -> frozenset[str]:
     """Choose the held-out prompts by their own text, so that a prompt stays on its side night after night.
 
-    Rows with the same prompt are on the same side, upper and lower case and blanks apart: a question that was trained on
-    cannot judge. At least one prompt is held out and at least one is not, as long as there are two.
+    Rows with the same prompt are on the same side, upper and lower case and blanks apart: a question that was trained
+    on cannot judge. At least one prompt is held out and at least one is not, as long as there are two.
 
     Args:
         prompts: The prompts of all usable rows.

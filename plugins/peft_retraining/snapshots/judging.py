@@ -115,6 +115,4 @@ def _best_suggestion(stored: Any) -> Any:
 
 def _is_confidence(value: Any) -> bool:
     # Comparing would let NaN through, and 1e400 reads as infinity: both are nobody's confidence.
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1

@@ -1,0 +1,70 @@
+"""Failure callbacks: they complete the record, and leave the report of a failure in XCom.
+
+Airflow may call them in the task's own process, in the dag-processor, twice, late, out of order, or never. So they only
+ever add to the record (``run_store.merging`` has the rule), and nothing depends on them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from peft_retraining.configuration import load_settings
+from peft_retraining.errors import RetrainingError
+from peft_retraining.recording import FailedForGood, FailedForNow, TaskRecord, failure_of
+from peft_retraining.run_context import attempt_key
+from peft_retraining.run_store.states import RunState
+from peft_retraining.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from peft_retraining.run_store.records import Failure
+
+_log = logging.getLogger(__name__)
+
+XCOM_KEY = "training_failure"
+"""XCom key of the report: an object with the failure, and head and tail of both output streams if a trainer ran."""
+
+
+def record_failure(context: Context) -> None:
+    """Airflow ``on_failure_callback`` and ``on_retry_callback`` of every task of a retraining DAG.
+
+    Args:
+        context: Airflow's; ``exception`` is a key of it only in the task's own process.
+    """
+    in_task_process = "exception" in context
+    error = context.get("exception")
+    failure = failure_of(error)
+    record = TaskRecord(_settings_of(context), attempt_key(context))
+    try:
+        record.attempt(RunState.FAILED, failure=failure)
+    finally:
+        record.close()
+    if in_task_process:
+        # Anywhere else a push would wait for ever for an answer: the dag-processor's channel has no such message.
+        context["ti"].xcom_push(key=XCOM_KEY, value=failure_report(failure, error))
+
+
+def failure_report(failure: Failure, error: Any) -> dict[str, Any]:
+    """Return the report of a failure as JSON: the cause, and what the trainer printed.
+
+    Args:
+        failure: The cause.
+        error: What ended the task; its evidence is added, for a training how it ended and what was printed.
+    """
+    cause = error.error if isinstance(error, FailedForGood | FailedForNow) else error
+    evidence = cause.evidence if isinstance(cause, RetrainingError) else {}
+    return {
+        **evidence,
+        "failure_code": failure.failure_code,
+        "failure_reason": failure.failure_reason,
+        "failure_class": failure.failure_class.value,
+        "retryable": failure.retryable,
+        "remedy": failure.remedy,
+    }
+
+
+def _settings_of(context: Context) -> Settings:
+    settings = getattr(context.get("task"), "settings", None)
+    return settings if isinstance(settings, Settings) else load_settings()

@@ -1,0 +1,1 @@
+"""Thin Airflow shells that work: template fields and one call."""

@@ -1,0 +1,121 @@
+"""The operator that publishes a trained adapter."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, AssetAlias, BaseOperator
+
+from peft_retraining.errors import PlatformError
+from peft_retraining.publishing.adapter_store import AdapterStore
+from peft_retraining.publishing.publication import PublishedAdapter, publish
+from peft_retraining.recording import recorded_task
+from peft_retraining.run_context import run_directory_of, settings_of_run
+from peft_retraining.run_store.states import RunState
+from peft_retraining.settings import Settings
+from training_contract.documents import read_document
+from training_contract.errors import ContractError
+from training_contract.locations import AttemptDirectory, RunDirectory
+from training_contract.result import TrainingResult
+from training_contract.snapshot import SnapshotManifest
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PublishAdapterOperator(BaseOperator):
+    """Publishes the adapter of this DAG run; ``latest`` moves unless it stands for a newer interval.
+
+    When ``latest`` moved, an asset event is added through the ``AssetAlias`` outlets of the task: a backfill of old
+    days wakes nobody.
+
+    Args:
+        settings: Of the DAG; says where adapters are published and under which name.
+        kwargs: As for every Airflow operator.
+    """
+
+    def __init__(self, *, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Publish; return the version, its path, and whether ``latest`` moved."""
+        with recorded_task(context, self.settings) as record:
+            settings = settings_of_run(context, self.settings)
+            run_directory = run_directory_of(context, settings)
+            attempt, result = _newest_result(run_directory)
+            snapshot = read_document(run_directory.snapshot_file, SnapshotManifest)
+            published = publish(
+                AdapterStore(Path(settings.adapters_directory), settings.adapter_name),
+                attempt.adapter_directory,
+                result,
+                dag_id=context["ti"].dag_id,
+                run_id=context["ti"].run_id,
+                window_ends_at=datetime.fromisoformat(snapshot.window_ends_at),
+            )
+            self.log.info(
+                "Published %s; latest %s: %s",
+                published.path,
+                "moved" if published.moved_latest else "stays",
+                published.alias_reason,
+            )
+            if published.moved_latest:
+                self._announce(context, settings, published)
+            record.run(
+                state=RunState.SUCCEEDED,
+                adapter_version=published.version,
+                adapter_path=str(published.path),
+                moved_latest=published.is_latest,
+            )
+            return {
+                "adapter_version": published.version,
+                "adapter_path": str(published.path),
+                "moved_latest": published.moved_latest,
+            }
+
+    def _announce(self, context: Context, settings: Settings, published: PublishedAdapter) -> None:
+        """Add an asset event to every alias among the outlets."""
+        asset = adapter_asset(settings.adapter_name)
+        for outlet in self.outlets:
+            if isinstance(outlet, AssetAlias):
+                context["outlet_events"][outlet].add(
+                    asset,
+                    extra={
+                        "adapter_version": published.version,
+                        "training_run_id": published.manifest.training_run_id,
+                        "window_ends_at": published.manifest.window_ends_at,
+                        "adapter_heldout_loss": published.manifest.adapter_heldout_loss,
+                        "base_heldout_loss": published.manifest.base_heldout_loss,
+                    },
+                )
+
+
+def adapter_alias(adapter_name: str) -> str:
+    """Return the name of the asset alias that stands for an adapter's ``latest``; serving DAGs schedule on it."""
+    return f"peft-adapter/{adapter_name}"
+
+
+def adapter_asset(adapter_name: str) -> Asset:
+    """Return the asset that gets an event whenever an adapter's ``latest`` moved; serving DAGs schedule on it."""
+    return Asset(name=f"peft-adapter/{adapter_name}/latest", uri=f"peft-adapter://{adapter_name}/latest")
+
+
+def _newest_result(run_directory: RunDirectory) -> tuple[AttemptDirectory, TrainingResult]:
+    """Return the newest attempt that has a valid result.
+
+    Raises:
+        PlatformError: There is none; the training task did not run or its directory is gone.
+    """
+    for attempt in reversed(list(run_directory.attempts())):
+        try:
+            return attempt, read_document(attempt.result_file, TrainingResult)
+        except ContractError:
+            continue
+    raise PlatformError(
+        f"no attempt in {run_directory.root} has a valid result.json; expected the one that train_adapter judged",
+        failure_code="training_result_missing",
+        remedy="Clear train_adapter of this run, and see that the run directory is on storage every worker shares.",
+        evidence={"run_directory": str(run_directory.root)},
+    )

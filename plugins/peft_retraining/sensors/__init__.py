@@ -1,0 +1,1 @@
+"""Thin Airflow shells that wait: template fields and one call."""
