@@ -86,7 +86,7 @@ def test_a_file_that_is_no_document_says_why(tmp_path: Path, content: bytes, wor
 
 
 def test_a_missing_document_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DocumentUnreadable, match="spec.json"):
+    with pytest.raises(DocumentUnreadable, match=r"spec\.json"):
         read_document(tmp_path / "spec.json", RunSpec)
 
 

@@ -55,7 +55,13 @@ def read_all(path: Path) -> list[Event]:
 
 
 def line(**changes: object) -> bytes:
-    body = {"contract_version": "1.0", "sequence": 1, "at": "2026-11-11T02:01:00+00:00", "type": "phase", "phase": "training"}
+    body = {
+        "contract_version": "1.0",
+        "sequence": 1,
+        "at": "2026-11-11T02:01:00+00:00",
+        "type": "phase",
+        "phase": "training",
+    }
     return json.dumps({**body, **changes}).encode() + b"\n"
 
 

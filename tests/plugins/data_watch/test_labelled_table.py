@@ -16,7 +16,10 @@ from peft_retraining.data_watch.windows import DataWindow
 from peft_retraining.errors import InfrastructureError, UserError
 
 TABLE = LabelledTable(
-    table="ask_ai_queries", prompt_column="original_query", completion_column="suggestions", created_at_column="created_at"
+    table="ask_ai_queries",
+    prompt_column="original_query",
+    completion_column="suggestions",
+    created_at_column="created_at",
 )
 END = datetime(2026, 11, 11, 2, tzinfo=UTC)
 SINCE = datetime(2026, 11, 10, 2, tzinfo=UTC)
@@ -34,7 +37,7 @@ def fill(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fill]:
         if request.param == "sqlite":
             url, kind = f"sqlite:///{tmp_path / 'labelled.db'}", "TEXT"
         else:
-            url = request.getfixturevalue("postgresql_url")
+            url = request.getfixturevalue("postgresql_database_url")
             kind = "TIMESTAMP" if request.param == "postgresql" else "TIMESTAMPTZ"
         writer = sa.create_engine(url)
         with writer.begin() as connection:
@@ -115,7 +118,7 @@ def test_a_row_without_a_time_comes_first_and_says_so(fill: Fill) -> None:
 
     rows = list(LabelledRows(engine, TABLE).newest_first(END))
 
-    assert [(row.prompt, row.created_at) for row in rows][0] == ("timeless", None)
+    assert (rows[0].prompt, rows[0].created_at) == ("timeless", None)
 
 
 def test_many_rows_are_read_in_pieces(fill: Fill) -> None:
@@ -144,19 +147,21 @@ def test_a_missing_table_or_column_is_named_with_what_is_there(
     assert words in str(caught.value)
 
 
-def test_a_text_column_is_no_time_on_postgresql(postgresql_url: str) -> None:
-    engine = sa.create_engine(postgresql_url)
+def test_a_text_column_is_no_time_on_postgresql(postgresql_database_url: str) -> None:
+    engine = sa.create_engine(postgresql_database_url)
     with engine.begin() as connection:
         connection.execute(sa.text("DROP TABLE IF EXISTS ask_ai_queries"))
-        connection.execute(sa.text("CREATE TABLE ask_ai_queries (original_query TEXT, suggestions TEXT, created_at TEXT)"))
+        connection.execute(
+            sa.text("CREATE TABLE ask_ai_queries (original_query TEXT, suggestions TEXT, created_at TEXT)")
+        )
 
     with pytest.raises(UserError, match="expected a timestamp"):
         LabelledRows(engine, TABLE).count_new(WINDOW)
     engine.dispose()
 
 
-def test_a_json_column_of_postgresql_arrives_parsed(postgresql_url: str) -> None:
-    engine = sa.create_engine(postgresql_url)
+def test_a_json_column_of_postgresql_arrives_parsed(postgresql_database_url: str) -> None:
+    engine = sa.create_engine(postgresql_database_url)
     with engine.begin() as connection:
         connection.execute(sa.text("DROP TABLE IF EXISTS ask_ai_queries"))
         connection.execute(
@@ -173,9 +178,7 @@ def test_a_json_column_of_postgresql_arrives_parsed(postgresql_url: str) -> None
 
 def sqlite_file(path: Path, *statements: str) -> sa.Engine:
     with sqlite3.connect(path) as connection:
-        connection.execute(
-            "CREATE TABLE ask_ai_queries (original_query TEXT, suggestions TEXT, created_at DATETIME)"
-        )
+        connection.execute("CREATE TABLE ask_ai_queries (original_query TEXT, suggestions TEXT, created_at DATETIME)")
         for statement in statements:
             connection.execute(statement)
     connection.close()
@@ -210,7 +213,7 @@ def test_a_missing_sqlite_file_is_named_and_not_created(tmp_path: Path) -> None:
     path = tmp_path / "missing.db"
     engine = sa.create_engine(f"sqlite:///{path}")
 
-    with pytest.raises(InfrastructureError, match="missing.db does not exist") as caught:
+    with pytest.raises(InfrastructureError, match=r"missing\.db does not exist") as caught:
         LabelledRows(engine, TABLE).count_new(WINDOW)
 
     assert caught.value.failure_code == "labelled_data_missing"

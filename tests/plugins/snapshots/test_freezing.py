@@ -29,7 +29,9 @@ SETTINGS = Settings(completion_format=CompletionFormat.TEXT, max_train_rows=50)
 
 def rows(count: int, *, unusable: int = 0) -> Iterator[LabelledRow]:
     for number in range(unusable):
-        yield LabelledRow(source_id=f"bad {number}", created_at="2026-11-10T00:00:00+00:00", prompt=None, completion="a")
+        yield LabelledRow(
+            source_id=f"bad {number}", created_at="2026-11-10T00:00:00+00:00", prompt=None, completion="a"
+        )
     for number in range(count):
         yield LabelledRow(
             source_id=str(number),
@@ -46,7 +48,9 @@ def run_directory(tmp_path: Path) -> RunDirectory:
     return directory
 
 
-def freeze(run_directory: RunDirectory, source: Iterator[LabelledRow], settings: Settings = SETTINGS) -> SnapshotManifest:
+def freeze(
+    run_directory: RunDirectory, source: Iterator[LabelledRow], settings: Settings = SETTINGS
+) -> SnapshotManifest:
     return freeze_rows(source, run_directory, settings=settings, window=WINDOW, frozen_at=NOW)
 
 
@@ -72,7 +76,9 @@ def test_the_manifest_counts_what_was_refused_by_reason(run_directory: RunDirect
 
 
 def test_no_prompt_is_both_trained_on_and_judged_with(run_directory: RunDirectory) -> None:
-    doubled = [row for row in rows(40) for row in (row, dataclasses.replace(row, prompt=row.prompt.upper(), completion="b"))]
+    doubled = [
+        row for row in rows(40) for row in (row, dataclasses.replace(row, prompt=row.prompt.upper(), completion="b"))
+    ]
     freeze(run_directory, iter(doubled))
 
     sides: dict[str, set[str]] = {}
@@ -101,7 +107,9 @@ def test_the_digest_is_over_the_rows_and_can_be_checked_by_the_reader(run_direct
 def test_the_same_rows_give_the_same_digest_and_one_other_letter_another(run_directory: RunDirectory) -> None:
     first = freeze(run_directory, rows(10)).digest
     again = freeze(run_directory, rows(10)).digest
-    changed = freeze(run_directory, (dataclasses.replace(row, completion=row.completion + ".") for row in rows(10))).digest
+    changed = freeze(
+        run_directory, (dataclasses.replace(row, completion=row.completion + ".") for row in rows(10))
+    ).digest
 
     assert first == again != changed
 

@@ -14,7 +14,9 @@ from peft_retraining.snapshots.judging import MAX_TEXT_CHARACTERS, Conversation,
 GOOD = json.dumps([{"description": "Turn on the lamp", "confidence": 0.9}])
 
 
-def row(prompt: Any = "light please", completion: Any = GOOD, created_at: str | None = "2026-11-10T08:00:00+00:00") -> LabelledRow:
+def row(
+    prompt: Any = "light please", completion: Any = GOOD, created_at: str | None = "2026-11-10T08:00:00+00:00"
+) -> LabelledRow:
     return LabelledRow(source_id="7", created_at=created_at, prompt=prompt, completion=completion)
 
 
@@ -24,7 +26,8 @@ def suggestions(*pairs: tuple[Any, str]) -> str:
 
 def test_the_suggestion_with_the_highest_confidence_is_the_answer() -> None:
     judged = judge_row(
-        row(completion=suggestions((0.2, "worse"), (0.8, " best "), (0.5, "middle"))), CompletionFormat.ASK_AI_SUGGESTIONS
+        row(completion=suggestions((0.2, "worse"), (0.8, " best "), (0.5, "middle"))),
+        CompletionFormat.ASK_AI_SUGGESTIONS,
     )
 
     assert judged == Conversation(
@@ -33,7 +36,9 @@ def test_the_suggestion_with_the_highest_confidence_is_the_answer() -> None:
 
 
 def test_of_equal_suggestions_the_first_is_the_answer() -> None:
-    judged = judge_row(row(completion=suggestions((0.5, "first"), (0.5, "second"))), CompletionFormat.ASK_AI_SUGGESTIONS)
+    judged = judge_row(
+        row(completion=suggestions((0.5, "first"), (0.5, "second"))), CompletionFormat.ASK_AI_SUGGESTIONS
+    )
 
     assert judged.completion == "first"
 
