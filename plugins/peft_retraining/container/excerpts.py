@@ -14,7 +14,8 @@ EXCERPT_CHARACTERS = 2500
 """Characters of a head and of a tail at most."""
 
 _WINDOW_BYTES = 64 * 1024
-_CONTINUATION_BYTES = range(0x80, 0xC0)
+_COUNTED_BYTES = 1024 * 1024
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 
 
 def read_excerpt(
@@ -45,16 +46,18 @@ def read_excerpt(
                 stream.seek(size - _WINDOW_BYTES)
                 last = stream.read(_WINDOW_BYTES)
     except FileNotFoundError:
-        return StreamExcerpt(total_bytes=total_bytes or 0, omitted_bytes=total_bytes or 0)
+        return StreamExcerpt(total_bytes=total_bytes or 0, omitted_characters=total_bytes or 0)
     if total_bytes is None:
         total_bytes = size
         if size > head_limit_bytes + MARKER_BYTES:
             total_bytes += left_out_bytes(path, head_limit_bytes=head_limit_bytes) - MARKER_BYTES
     if last:
-        return _from_both_ends(_text(first), _text(last), total_bytes, limit_characters)
+        characters = total_bytes - _continuation_bytes_in(path)
+        return _from_both_ends(_text(first), _text(last), total_bytes, characters, limit_characters)
     excerpt = excerpt_of(first, limit_characters=limit_characters)
     lost_bytes = max(0, total_bytes - size)
-    return dataclasses.replace(excerpt, total_bytes=size + lost_bytes, omitted_bytes=excerpt.omitted_bytes + lost_bytes)
+    omitted = excerpt.omitted_characters + lost_bytes
+    return dataclasses.replace(excerpt, total_bytes=size + lost_bytes, omitted_characters=omitted)
 
 
 def excerpt_of(content: bytes, *, limit_characters: int = EXCERPT_CHARACTERS) -> StreamExcerpt:
@@ -67,7 +70,7 @@ def excerpt_of(content: bytes, *, limit_characters: int = EXCERPT_CHARACTERS) ->
     text = readable(content.decode("utf-8", "replace"))
     if len(text) <= 2 * limit_characters:
         return StreamExcerpt(head=text[:limit_characters], tail=text[limit_characters:], total_bytes=len(content))
-    return _from_both_ends(text, text, len(content), limit_characters)
+    return _from_both_ends(text, text, len(content), len(content) - _continuation_bytes(content), limit_characters)
 
 
 def read_end(path: Path, limit_bytes: int) -> str:
@@ -85,11 +88,21 @@ def read_end(path: Path, limit_bytes: int) -> str:
         return ""
 
 
-def _from_both_ends(first: str, last: str, total_bytes: int, limit: int) -> StreamExcerpt:
+def _from_both_ends(first: str, last: str, total_bytes: int, total_characters: int, limit: int) -> StreamExcerpt:
     head, tail = _whole_lines_from_start(first, limit), _whole_lines_to_end(last, limit)
-    shown = len(head.encode()) + len(tail.encode())
-    # Spelled-out control characters take more room than the bytes they stand for; something is left out all the same.
-    return StreamExcerpt(head=head, tail=tail, total_bytes=total_bytes, omitted_bytes=max(1, total_bytes - shown))
+    # Spelled-out control characters take more room than what they stand for; something is left out all the same.
+    omitted = max(1, total_characters - len(head) - len(tail))
+    return StreamExcerpt(head=head, tail=tail, total_bytes=total_bytes, omitted_characters=omitted)
+
+
+def _continuation_bytes_in(path: Path) -> int:
+    with path.open("rb") as stream:
+        return sum(_continuation_bytes(chunk) for chunk in iter(lambda: stream.read(_COUNTED_BYTES), b""))
+
+
+def _continuation_bytes(content: bytes) -> int:
+    """Count the bytes that do not begin a character of UTF-8; all others do."""
+    return len(content) - len(content.translate(None, _CONTINUATION_BYTES))
 
 
 def _whole_lines_from_start(text: str, limit: int) -> str:

@@ -210,5 +210,8 @@ def _progress_record(progress: events.Progress | None) -> Progress | None:
 
 def _excerpt_record(excerpt: StreamExcerpt) -> OutputExcerpt:
     return OutputExcerpt(
-        head=excerpt.head, tail=excerpt.tail, total_bytes=excerpt.total_bytes, omitted_bytes=excerpt.omitted_bytes
+        head=excerpt.head,
+        tail=excerpt.tail,
+        total_bytes=excerpt.total_bytes,
+        omitted_characters=excerpt.omitted_characters,
     )

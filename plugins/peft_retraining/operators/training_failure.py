@@ -38,5 +38,5 @@ def _excerpt(excerpt: StreamExcerpt) -> dict[str, Any]:
         "head": excerpt.head,
         "tail": excerpt.tail,
         "total_bytes": excerpt.total_bytes,
-        "omitted_bytes": excerpt.omitted_bytes,
+        "omitted_characters": excerpt.omitted_characters,
     }

@@ -17,13 +17,14 @@ class StreamExcerpt:
         head: The first text printed.
         tail: The last text printed, when the head is not all there is.
         total_bytes: Bytes printed.
-        omitted_bytes: Bytes printed and in neither head nor tail; 0 when the two together are all of it.
+        omitted_characters: Characters printed and in neither head nor tail; 0 when the two are all of it. Of what was not
+            was not kept at all, each byte counts as one.
     """
 
     head: str = ""
     tail: str = ""
     total_bytes: int = 0
-    omitted_bytes: int = 0
+    omitted_characters: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,8 +126,8 @@ def _why(failure: Failure | None) -> str:
 def _excerpt_lines(name: str, excerpt: OutputExcerpt) -> Iterator[str]:
     yield f"  {name} ({excerpt.total_bytes} bytes):"
     for part, text in (("head", excerpt.head), ("tail", excerpt.tail)):
-        if part == "tail" and excerpt.omitted_bytes:
-            yield f"    [{excerpt.omitted_bytes} bytes omitted]"
+        if part == "tail" and excerpt.omitted_characters:
+            yield f"    [{excerpt.omitted_characters} characters omitted]"
         for line in text.split("\n") if text else ():
             yield "    | " + _escaped(_NOT_FOR_A_TERMINAL, line)
 

@@ -104,21 +104,20 @@ class OutputExcerpt:
         head: The first text printed.
         tail: The last text printed, when the head is not all there is.
         total_bytes: Bytes printed.
-        omitted_bytes: Bytes printed and in neither head nor tail.
+        omitted_characters: Characters printed and in neither head nor tail.
     """
 
     head: str = ""
     tail: str = ""
     total_bytes: int = 0
-    omitted_bytes: int = 0
+    omitted_characters: int = 0
 
     def __post_init__(self) -> None:
         head, tail = self.head[:MAX_EXCERPT_CHARACTERS], self.tail[-MAX_EXCERPT_CHARACTERS:]
         dropped = self.head[MAX_EXCERPT_CHARACTERS:] + self.tail[:-MAX_EXCERPT_CHARACTERS]
-        dropped_bytes = len(dropped.encode("utf-8", "surrogatepass"))
         object.__setattr__(self, "head", clean_text(head, MAX_EXCERPT_CHARACTERS))
         object.__setattr__(self, "tail", clean_text(tail, MAX_EXCERPT_CHARACTERS))
-        object.__setattr__(self, "omitted_bytes", self.omitted_bytes + dropped_bytes)
+        object.__setattr__(self, "omitted_characters", self.omitted_characters + len(dropped))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ def test_an_excerpt_is_bounded_valid_and_honest(content: bytes) -> None:
     assert text.endswith(excerpt.tail)
     assert excerpt.total_bytes == len(content)
     (excerpt.head + excerpt.tail).encode("utf-8")
-    if excerpt.omitted_bytes == 0:
+    if excerpt.omitted_characters == 0:
         assert excerpt.head + excerpt.tail == text
     else:
         assert len(text) > 2 * LIMIT
@@ -55,7 +55,7 @@ def test_what_is_short_is_there_as_a_whole_and_stays_as_it_is(text: str) -> None
     excerpt = excerpt_of(content, limit_characters=2 * LIMIT)
 
     whole = excerpt.head + excerpt.tail
-    if excerpt.omitted_bytes == 0:
+    if excerpt.omitted_characters == 0:
         again = excerpt_of(whole.encode(), limit_characters=2 * LIMIT)
         assert again.head + again.tail == whole
 
@@ -83,14 +83,14 @@ def test_head_and_tail_consist_of_whole_lines() -> None:
     assert excerpt.tail.startswith("line ")
     assert excerpt.tail.endswith("line 0999\n")
     assert (len(excerpt.head), len(excerpt.tail)) == (2500, 2500)
-    assert excerpt.omitted_bytes == len(content) - 5000
+    assert excerpt.omitted_characters == len(content) - 5000
 
 
 def test_one_endless_line_is_cut_where_it_must_be() -> None:
     excerpt = excerpt_of(b"a" * 5000 + b"b" * 5000)
 
     assert (excerpt.head, excerpt.tail) == ("a" * 2500, "b" * 2500)
-    assert excerpt.omitted_bytes == 5000
+    assert excerpt.omitted_characters == 5000
 
 
 def test_a_progress_bar_does_not_crowd_out_the_cause(tmp_path: Path) -> None:
@@ -104,6 +104,15 @@ def test_a_progress_bar_does_not_crowd_out_the_cause(tmp_path: Path) -> None:
     assert excerpt.tail.splitlines()[-1] == "MemoryError: 42"
 
 
+def test_characters_are_counted_and_not_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "stdout.log"
+    path.write_text("€" * 100_000)
+
+    excerpt = read_excerpt(path)
+
+    assert (excerpt.total_bytes, excerpt.omitted_characters) == (300_000, 95_000)
+
+
 def test_what_the_parent_left_out_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "stdout.log"
     path.write_bytes(b"h" * 10_000 + left_out_marker(10**12) + b"t" * 8_000)
@@ -111,7 +120,7 @@ def test_what_the_parent_left_out_is_counted(tmp_path: Path) -> None:
     excerpt = read_excerpt(path, head_limit_bytes=10_000)
 
     assert excerpt.total_bytes == 10**12 + 18_000
-    assert excerpt.omitted_bytes == excerpt.total_bytes - 5000
+    assert excerpt.omitted_characters == excerpt.total_bytes - 5000
     assert set(excerpt.head) == {"h"}
     assert set(excerpt.tail) == {"t"}
 
@@ -120,7 +129,7 @@ def test_what_a_full_disk_swallowed_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "stdout.log"
     path.write_bytes(b"kept\n")
 
-    assert read_excerpt(path, total_bytes=105) == StreamExcerpt(head="kept\n", total_bytes=105, omitted_bytes=100)
+    assert read_excerpt(path, total_bytes=105) == StreamExcerpt(head="kept\n", total_bytes=105, omitted_characters=100)
 
 
 def test_a_missing_file_is_an_empty_stream(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_the_newest_excerpt_stays_since_output_only_grows() -> None:
         (2, FAILED, {"stderr": OutputExcerpt(head="all of it", total_bytes=9)}),
         (1, RUNNING, {"stderr": OutputExcerpt(head="all", total_bytes=3)}),
     )
-    assert row["stderr"] == {"head": "all of it", "tail": "", "total_bytes": 9, "omitted_bytes": 0}
+    assert row["stderr"] == {"head": "all of it", "tail": "", "total_bytes": 9, "omitted_characters": 0}
 
 
 def test_beginnings_stay_at_the_earliest_and_signs_of_life_at_the_latest_time() -> None:

@@ -48,7 +48,7 @@ ATTEMPT = TrainingAttempt(
         exit_code=61,
         failure=FAILURE,
         progress=Progress(progress_percentage=41.6, metrics={"loss": 0.5}),
-        stderr=OutputExcerpt(head="first\nsecond", tail="last", total_bytes=1000, omitted_bytes=984),
+        stderr=OutputExcerpt(head="first\nsecond", tail="last", total_bytes=1000, omitted_characters=984),
     ),
 )
 
@@ -79,7 +79,12 @@ def test_a_run_with_attempts_has_them_in_its_json() -> None:
     (attempt,) = body["attempts"]
     assert (attempt["task_id"], attempt["try_number"], attempt["exit_code"]) == ("train_adapter", 1, 61)
     assert (attempt["training_run_id"], attempt["metrics"]) == (KEY.training_run_id, {"loss": 0.5})
-    assert attempt["stderr"] == {"head": "first\nsecond", "tail": "last", "total_bytes": 1000, "omitted_bytes": 984}
+    assert attempt["stderr"] == {
+        "head": "first\nsecond",
+        "tail": "last",
+        "total_bytes": 1000,
+        "omitted_characters": 984,
+    }
 
 
 def test_the_table_has_a_line_a_run_with_the_cause_last() -> None:
@@ -105,7 +110,7 @@ def test_the_text_of_a_run_shows_attempts_failures_and_output() -> None:
         "  stderr (1000 bytes):",
         "    | first",
         "    | second",
-        "    [984 bytes omitted]",
+        "    [984 characters omitted]",
         "    | last",
     ]
 

@@ -104,7 +104,7 @@ def test_every_fact_of_an_attempt_comes_back_as_it_went_in(store: RunStore) -> N
         signal=9,
         oom_killed=True,
         failure=OUT_OF_MEMORY,
-        stdout=OutputExcerpt(head="Zürich\n", tail="🤗\n", total_bytes=99, omitted_bytes=80),
+        stdout=OutputExcerpt(head="Zürich\n", tail="🤗\n", total_bytes=99, omitted_characters=80),
         stderr=OutputExcerpt(),
     )
     assert all(getattr(facts, field.name) is not None for field in dataclasses.fields(facts))
@@ -243,11 +243,11 @@ def test_an_excerpt_that_is_too_long_keeps_its_outer_ends_and_counts_the_rest() 
         head="a" * MAX_EXCERPT_CHARACTERS + "ü" * 10,
         tail="é" * 20 + "z" * MAX_EXCERPT_CHARACTERS,
         total_bytes=1_000_000,
-        omitted_bytes=5,
+        omitted_characters=5,
     )
     assert excerpt.head == "a" * MAX_EXCERPT_CHARACTERS
     assert excerpt.tail == "z" * MAX_EXCERPT_CHARACTERS
-    assert (excerpt.total_bytes, excerpt.omitted_bytes) == (1_000_000, 5 + 2 * 30)
+    assert (excerpt.total_bytes, excerpt.omitted_characters) == (1_000_000, 5 + 30)
 
 
 def test_numbers_that_no_database_holds_are_unknown(store: RunStore) -> None:
