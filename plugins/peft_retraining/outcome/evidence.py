@@ -17,7 +17,7 @@ class StreamExcerpt:
         head: The first text printed.
         tail: The last text printed, when the head is not all there is.
         total_bytes: Bytes printed.
-        omitted_characters: Characters printed and in neither head nor tail; 0 when the two are all of it. Of what was not
+        omitted_characters: Characters printed and in neither head nor tail; 0 when the two are all of it. Of what
             was not kept at all, each byte counts as one.
     """
 

@@ -1,0 +1,196 @@
+"""``make demo``: the nightly job end to end, on the sample data, in a real Airflow.
+
+It loads the sample database, starts Airflow, triggers the DAG over REST as a user would, shows its progress, and ends
+with what came out of it: the numbers, and two questions that neither model has seen, answered by both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from sqlalchemy import create_engine
+
+from demo import settings
+from demo.airflow_rest import AirflowRestError, RunNotFinishedError
+from demo.local_airflow import LocalAirflow, LocalAirflowError
+from demo.progress_line import ProgressLine
+from demo.sample_data.load import load_sample_database
+from demo.summary import AnsweredQuestion, summary
+from peft_retraining.run_store.records import TrainingRun
+from peft_retraining.run_store.store import RunStore
+from training_contract.adapter_manifest import LATEST_NAME
+
+RUN_LIMIT_SECONDS = 40 * 60
+QUESTION_COUNT = 2
+ADAPTERS_DIRECTORY = settings.AIRFLOW_HOME / "peft_retraining" / "adapters"
+
+
+class DemoFailed(Exception):
+    """The demo did not reach its end."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        self.cause = cause
+        self.remedy = remedy
+        super().__init__(cause)
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--runner", default="process", choices=["process", "docker"])
+    parser.add_argument("--rows", type=int, default=256, help="labelled rows to use, the newest ones (default: 256)")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    try:
+        run = run_nightly_job(arguments.runner, arguments.rows)
+        questions = ask_published_adapter(run)
+    except DemoFailed as failure:
+        print(f"\nThe demo failed.\nCause:  {failure.cause}\nRemedy: {failure.remedy}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    print(
+        summary(
+            run,
+            questions,
+            adapter=ADAPTERS_DIRECTORY / settings.ADAPTER_NAME / LATEST_NAME,
+            seconds=time.monotonic() - began,
+        )
+    )
+    return 0
+
+
+def run_nightly_job(runner: str, row_count: int) -> TrainingRun:
+    """Run the DAG on the sample data in an Airflow of its own.
+
+    Args:
+        runner: The setting ``runner``.
+        row_count: The setting ``max_train_rows``.
+
+    Returns:
+        The record of the run, which succeeded.
+
+    Raises:
+        DemoFailed: With cause and remedy.
+    """
+    prepare_directory()
+    environment = settings.demo_environment(settings.AIRFLOW_HOME, runner=runner)
+    airflow = LocalAirflow(
+        settings.AIRFLOW_HOME,
+        dags_folder=settings.REPOSITORY / "dags",
+        plugins_folder=settings.REPOSITORY / "plugins",
+        environment=environment,
+        wait_for_dags=[settings.DAG_ID],
+    )
+    print("Starting Airflow: scheduler, api-server, dag-processor, triggerer (about a minute)", flush=True)
+    try:
+        with airflow:
+            print(f"Airflow is up at {airflow.url} (user {airflow.username}, password {airflow.password})")
+            airflow.rest.unpause(settings.DAG_ID)
+            conf = {"max_train_rows": row_count, "min_new_rows": min(50, row_count)}
+            run_id = airflow.rest.trigger(settings.DAG_ID, conf=conf)
+            print(f"Triggered {settings.DAG_ID} on the newest {row_count} usable rows", flush=True)
+            return follow(airflow, run_id, environment["AIRFLOW__PEFT_RETRAINING__RUNNER"])
+    except (LocalAirflowError, AirflowRestError, RunNotFinishedError) as error:
+        logs = relative(settings.AIRFLOW_HOME / "logs")
+        raise DemoFailed(str(error), f"Look at Airflow's own logs in {logs}; then run `make demo` again.") from error
+
+
+def prepare_directory() -> None:
+    """Start from nothing: rows that an earlier demo has published would not be new."""
+    if settings.DEMO_DIRECTORY.exists():
+        shutil.rmtree(settings.DEMO_DIRECTORY)
+    settings.DEMO_DIRECTORY.mkdir()
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    row_count = load_sample_database(settings.LABELLED_DATABASE, end=today)
+    print(f"Loaded {row_count} sample conversations into {relative(settings.LABELLED_DATABASE)}", flush=True)
+
+
+def follow(airflow: LocalAirflow, run_id: str, runner: str) -> TrainingRun:
+    """Show a run's progress until it ends; return its record.
+
+    Raises:
+        DemoFailed: The run did not succeed.
+    """
+    # The run store is where a user would look too; it has phase, per cent and remaining time.
+    engine = create_engine(f"sqlite:///{settings.AIRFLOW_HOME / 'peft_retraining.db'}")
+    try:
+        store = RunStore.open(engine)
+        line = ProgressLine(sys.stdout)
+        state = airflow.rest.wait_for_run(
+            settings.DAG_ID,
+            run_id,
+            timeout_seconds=RUN_LIMIT_SECONDS,
+            on_poll=lambda _: line.show(store.run_of(settings.DAG_ID, run_id)),
+        )
+        line.close()
+        run = store.run_of(settings.DAG_ID, run_id)
+    finally:
+        engine.dispose()
+    if run is not None and state == "success" and run.facts.adapter_path:
+        return run
+    if run is not None and run.failure is not None:
+        where = f" in the task {run.failed_task_id}" if run.failed_task_id else ""
+        raise DemoFailed(f"[{run.failure.failure_code}]{where} {run.failure.failure_reason}", run.failure.remedy)
+    raise DemoFailed(
+        f"the run ended as {state!r}, and its record says nothing ({runner} runner)", "See `make runs` and `make up`."
+    )
+
+
+def ask_published_adapter(run: TrainingRun) -> list[AnsweredQuestion]:
+    """Have held-out questions answered by base and adapter, loaded from the published files as a server would.
+
+    Raises:
+        DemoFailed: The published adapter cannot be loaded.
+    """
+    attempts = run.attempts or ()
+    directory = next(attempt.facts.run_directory for attempt in attempts if attempt.facts.run_directory)
+    rows = pq.read_table(
+        Path(directory) / "snapshot" / "rows.parquet", filters=[("split", "==", "heldout")]
+    ).to_pylist()
+    asked = rows[:QUESTION_COUNT]
+    request = {
+        "adapters_directory": str(ADAPTERS_DIRECTORY),
+        "adapter_name": settings.ADAPTER_NAME,
+        "prompts": [row["prompt"] for row in asked],
+    }
+    print("Loading the published adapter and asking it", flush=True)
+    completed = subprocess.run(
+        [settings.TRAINER_PYTHON, "-m", "demo.answer_questions"],
+        cwd=settings.REPOSITORY,
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if completed.returncode != 0:
+        last_line = (completed.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise DemoFailed(f"the published adapter cannot be loaded: {last_line}", "Run `make clean demo`.")
+    answers = json.loads(completed.stdout)["answers"]
+    return [
+        AnsweredQuestion(
+            prompt=row["prompt"],
+            expected=row["completion"],
+            base_answer=answer["base"],
+            adapter_answer=answer["adapter"],
+        )
+        for row, answer in zip(asked, answers, strict=True)
+    ]
+
+
+def relative(path: Path) -> str:
+    """Return a path as a user in the repository would type it."""
+    return str(path.relative_to(settings.REPOSITORY))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
