@@ -67,6 +67,17 @@ def trainer_command(*, module: str, python: str) -> str:
     return shlex.join(["env", f"PYTHONPATH={path}", python, "-m", module])
 
 
+def unusable_rows(path: Path) -> Path:
+    """Make a labelled database without one row to learn from: malformed JSON, NUL, bytes that are not UTF-8."""
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE ask_ai_queries (original_query TEXT, suggestions TEXT, created_at TEXT)")
+    for prompt, suggestions in (("'q'", "'{\"a\":'"), ("char(0)", "'[]'"), ("CAST(x'ff' AS TEXT)", "'[]'")) * 3:
+        connection.execute(f"INSERT INTO ask_ai_queries VALUES ({prompt}, {suggestions}, '2026-11-01 00:00:00')")
+    connection.commit()
+    connection.close()
+    return path
+
+
 @pytest.fixture(scope="session")
 def nightly_job(tmp_path_factory: pytest.TempPathFactory, postgresql_url: str) -> Iterator[NightlyJob]:
     """Start Airflow once; stop it at the end."""
@@ -85,6 +96,8 @@ def nightly_job(tmp_path_factory: pytest.TempPathFactory, postgresql_url: str) -
         # Airflow fails them now and then ("database is locked"). The product's own databases stay SQLite here.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgresql_url,
         "AIRFLOW_CONN_LABELLED_DATA": f"sqlite:///{database}",
+        "AIRFLOW_CONN_MISSING_DATABASE": f"sqlite:///{home / 'missing.db'}",
+        "AIRFLOW_CONN_UNUSABLE_ROWS": f"sqlite:///{unusable_rows(home / 'unusable.db')}",
         "AIRFLOW_CONN_PEFT_RETRAINING_DB": run_store_url,
         "AIRFLOW__PEFT_RETRAINING__RUNNER": "process",
         "AIRFLOW__PEFT_RETRAINING__TRAINER_COMMAND": trainer_command(
@@ -101,7 +114,7 @@ def nightly_job(tmp_path_factory: pytest.TempPathFactory, postgresql_url: str) -
         dags_folder=dags,
         plugins_folder=REPOSITORY / "plugins",
         environment=environment,
-        wait_for_dags=["nightly_peft_retraining", "nightly_second_adapter"],
+        wait_for_dags=["nightly_peft_retraining", "nightly_second_adapter", "docker_runner"],
     )
     with airflow:
         airflow.rest.unpause("nightly_peft_retraining")
