@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,15 @@ import pytest
 from peft import LoraConfig, PromptTuningConfig
 from transformers import set_seed
 
-from peft_trainer.adapter import METHODS, adapter_config, adapter_state, check_settings, rehearse, wrap
+from peft_trainer.adapter import (
+    METHODS,
+    adapter_config,
+    adapter_state,
+    check_settings,
+    config_for,
+    rehearse,
+    wrap,
+)
 from peft_trainer.base_model import BaseModel, load_base_model
 from peft_trainer.errors import AdapterSettingsInvalid
 from peft_trainer.hardware import Device
@@ -21,16 +28,6 @@ CPU = Device(name="CPU", torch_device="cpu", bf16=False)
 
 def load(model: Path) -> BaseModel:
     return load_base_model(BaseModelSpec(base_model_name_or_path=str(model)), CPU)
-
-
-def config_of(peft_type: str, settings: Mapping[str, Any], base: BaseModel) -> Any:
-    return adapter_config(
-        peft_type,
-        settings,
-        model_type=base.model.config.model_type,
-        is_encoder_decoder=base.is_encoder_decoder,
-        directory=str(base.files.directory),
-    )
 
 
 def test_the_defaults_of_lora() -> None:
@@ -90,7 +87,7 @@ def test_the_rehearsal_hears_what_the_real_wrapping_would_say(
         rehearse(peft_type, settings, str(model))
     base = load(model)
     with pytest.raises(AdapterSettingsInvalid):
-        wrap(base, config_of(peft_type, settings, base))
+        wrap(base, config_for(base, peft_type, settings))
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
@@ -107,7 +104,7 @@ def test_only_the_adapter_is_trained_and_the_same_seed_gives_the_same_adapter(
     for _ in range(2):
         base = load(tiny_causal)
         set_seed(3)
-        model = wrap(base, config_of(peft_type, {}, base))
+        model = wrap(base, config_for(base, peft_type, {}))
         trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert trainable
         assert all("lora_" in name or "prompt_encoder" in name for name in trainable)

@@ -57,7 +57,16 @@ def test_a_healthy_run_leaves_a_whole_result(
     summary = [line for line in attempt.stdout_file.read_text().splitlines() if line.startswith("peft_trainer ")]
     assert len(summary) == 1
     assert 'ending="succeeded"' in summary[0]
-    for stage in ("Configuration:", "Packages:", "The snapshot", "Base model:", "Adapter:", "Training:", "Memory:"):
+    for stage in (
+        "Configuration:",
+        "Packages:",
+        "The snapshot",
+        "Base model and tokenizer:",
+        "Tokenised",
+        "Adapter:",
+        "Training:",
+        "Memory:",
+    ):
         assert stage in attempt.stderr_file.read_text()
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import set_seed
 
-from peft_trainer.adapter import adapter_config, adapter_state, wrap
+from peft_trainer.adapter import adapter_state, config_for, wrap
 from peft_trainer.base_model import load_base_model
 from peft_trainer.checkpoints import MARKER_NAME, find_checkpoint, spec_digest
 from peft_trainer.dataset import TextEncoder, tokenise
@@ -62,15 +62,8 @@ def train_attempt(
         max_heldout_rows=200,
         sample_count=0,
     )
-    config = adapter_config(
-        spec.peft_type,
-        spec.peft_settings,
-        model_type=base.model.config.model_type,
-        is_encoder_decoder=base.is_encoder_decoder,
-        directory=str(base.files.directory),
-    )
     set_seed(spec.training.seed)
-    model = wrap(base, config)
+    model = wrap(base, config_for(base, spec.peft_type, spec.peft_settings))
     stop = StopRequest()
     reporter: Any = StoppingReporter(stop, stop_after)
     try:

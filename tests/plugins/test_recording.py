@@ -1,0 +1,164 @@
+"""What a task leaves in the record, and what Airflow gets to see of a failure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from sqlalchemy import create_engine
+
+from peft_retraining.callbacks import XCOM_KEY, record_failure
+from peft_retraining.errors import InfrastructureError, UserError
+from peft_retraining.recording import FailedForGood, FailedForNow, recorded_task
+from peft_retraining.run_store.records import TrainingAttempt
+from peft_retraining.run_store.states import RunState
+from peft_retraining.run_store.store import RunStore
+from peft_retraining.settings import Settings
+
+
+class TaskInstance(SimpleNamespace):
+    """Airflow's, as far as callbacks use it."""
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    monkeypatch.setenv("AIRFLOW_CONN_PEFT_RETRAINING_DB", url)
+    return RunStore.open(create_engine(url))
+
+
+@pytest.fixture
+def context() -> Any:
+    return {
+        "ti": TaskInstance(dag_id="d", run_id="r", task_id="train_adapter", map_index=-1, try_number=1, pushed={}),
+        "dag_run": SimpleNamespace(run_type="manual", run_after=datetime(2026, 11, 11, tzinfo=UTC)),
+        "task": SimpleNamespace(settings=Settings()),
+        "params": {},
+    }
+
+
+def only_attempt(store: RunStore) -> TrainingAttempt:
+    run = store.run_of("d", "r")
+    assert run is not None
+    assert run.attempts is not None
+    [attempt] = run.attempts
+    return attempt
+
+
+def fail(context: Any, error: BaseException) -> None:
+    with recorded_task(context, Settings()):
+        raise error
+
+
+USER_ERROR = UserError("the thing is wrong", failure_code="thing_wrong", remedy="mend the thing")
+
+
+def test_the_row_is_there_before_the_work_begins(store: RunStore, context: Any) -> None:
+    with recorded_task(context, Settings()):
+        assert only_attempt(store).state is RunState.RUNNING
+
+    assert only_attempt(store).state is RunState.SUCCEEDED
+
+
+def test_a_failure_that_stays_is_not_retried(store: RunStore, context: Any) -> None:
+    with pytest.raises(FailedForGood) as caught:
+        fail(context, USER_ERROR)
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert str(caught.value) == "[thing_wrong] the thing is wrong\nRemedy: mend the thing"
+    failure = only_attempt(store).facts.failure
+    assert failure is not None
+    assert (failure.failure_code, failure.failure_reason, failure.remedy) == (
+        "thing_wrong",
+        "the thing is wrong",
+        "mend the thing",
+    )
+
+
+def test_a_failure_that_may_pass_is_left_to_airflows_retries(store: RunStore, context: Any) -> None:
+    with pytest.raises(FailedForNow) as caught:
+        fail(context, InfrastructureError("away", failure_code="away", remedy="wait"))
+
+    assert isinstance(caught.value, AirflowException)
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_a_skip_is_recorded_with_its_numbers(store: RunStore, context: Any) -> None:
+    with pytest.raises(AirflowSkipException):
+        fail(context, AirflowSkipException("not enough new data: 3"))
+
+    attempt = only_attempt(store)
+    assert attempt.state is RunState.SKIPPED
+    assert attempt.facts.failure is not None
+    assert attempt.facts.failure.failure_reason == "not enough new data: 3"
+
+
+@pytest.mark.parametrize(
+    ("error", "failure_code"),
+    [
+        (AirflowTaskTimeout("Timeout, PID: 1"), "task_timed_out"),
+        (KeyError("surprise"), "task_error"),
+        (SystemExit(3), "task_error"),
+    ],
+)
+def test_any_other_end_is_recorded_too(store: RunStore, context: Any, error: BaseException, failure_code: str) -> None:
+    with pytest.raises(type(error)):
+        fail(context, error)
+
+    failure = only_attempt(store).facts.failure
+    assert failure is not None
+    assert failure.failure_code == failure_code
+
+
+def test_a_record_that_is_away_changes_no_tasks_fate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_PEFT_RETRAINING_DB", f"sqlite:///{tmp_path / 'no' / 'such' / 'directory.db'}")
+
+    with recorded_task(context, Settings()) as record:
+        record.run(new_row_count=3)
+
+    assert "the task goes on" in caplog.text
+
+
+def test_the_callback_pushes_the_report_only_in_the_tasks_own_process(store: RunStore, context: Any) -> None:
+    record_failure(context)
+    assert context["ti"].pushed == {}
+
+    record_failure({**context, "exception": FailedForGood(USER_ERROR)})
+    assert context["ti"].pushed[XCOM_KEY]["failure_code"] == "thing_wrong"
+
+
+def test_the_callback_says_so_when_nobody_knows_the_cause(store: RunStore, context: Any) -> None:
+    record_failure(context)
+
+    failure = only_attempt(store).facts.failure
+    assert failure is not None
+    assert failure.failure_code == "task_ended_without_word"
+
+
+def test_the_first_cause_stays_when_the_callback_comes_later_or_twice(store: RunStore, context: Any) -> None:
+    with pytest.raises(FailedForGood):
+        fail(context, USER_ERROR)
+    record_failure(context)
+    record_failure(context)
+
+    failure = only_attempt(store).facts.failure
+    assert failure is not None
+    assert failure.failure_code == "thing_wrong"
+
+
+def test_evidence_goes_into_the_report_and_cannot_hide_the_cause(store: RunStore, context: Any) -> None:
+    error = UserError("m", failure_code="real", remedy="r", evidence={"failure_code": "forged", "exit_code": 3})
+
+    record_failure({**context, "exception": FailedForGood(error)})
+
+    report = context["ti"].pushed[XCOM_KEY]
+    assert (report["failure_code"], report["exit_code"]) == ("real", 3)
