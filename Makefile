@@ -8,6 +8,8 @@ TORCH_PIP_OPTIONS ?=
 # What the demo's trainer runs in (docker: a later release) and how many rows it uses.
 RUNNER ?= process
 ROWS ?= 256
+# For example --shuffle-answers, the control experiment.
+DEMO_OPTIONS ?=
 PORT ?= 8080
 
 AIRFLOW := .venv/bin
@@ -16,14 +18,14 @@ PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check
 LOCKED := --no-deps --require-hashes
 BASE_MODEL := .cache/models/SmolLM2-135M-Instruct
 
-.PHONY: help demo up runs test lint test-airflow test-trainer test-soak setup setup-dev lock sample-data wheel clean
+.PHONY: help demo up runs test lint test-airflow test-trainer test-soak setup setup-dev lock sample-data screenshots wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: setup $(BASE_MODEL)/config.json  ## Run the nightly job end to end on the sample data
-	@PYTHONPATH=plugins $(AIRFLOW)/python -m demo --runner $(RUNNER) --rows $(ROWS)
+	@PYTHONPATH=plugins $(AIRFLOW)/python -m demo --runner $(RUNNER) --rows $(ROWS) $(DEMO_OPTIONS)
 
 up: setup $(BASE_MODEL)/config.json  ## Keep the demo's Airflow running, with its UI on http://127.0.0.1:$(PORT)
 	@PYTHONPATH=plugins $(AIRFLOW)/python -m demo.up --runner $(RUNNER) --port $(PORT)
@@ -56,9 +58,12 @@ setup-dev: setup .stamps/airflow-dev .stamps/trainer-dev .stamps/debian-dev
 lock:  ## Pin the ranges of requirements/*.in anew
 	requirements/lock.sh --upgrade
 
-sample-data: .stamps/airflow  ## Make the sample data anew from its sources
-	$(AIRFLOW)/python $(PIP_INSTALL) $(LOCKED) -r requirements/sample-data.txt
+sample-data: .stamps/airflow-dev  ## Make the sample data anew from its sources
 	$(AIRFLOW)/python -m demo.sample_data.build
+
+screenshots: setup-dev  ## Take the docs' pictures from the last demo, in a real browser
+	@requirements/install-debian-packages chromium fonts-dejavu-core
+	@PYTHONPATH=plugins $(AIRFLOW)/python -m demo.screenshots
 
 wheel: setup-dev  ## Build both wheels into dist/
 	$(AIRFLOW)/python -m build --no-isolation --wheel --outdir dist .
@@ -77,8 +82,9 @@ clean:  ## Remove everything that was installed or made here
 	@$(AIRFLOW)/python $(PIP_INSTALL) $(LOCKED) -r requirements/airflow.txt
 	@touch $@
 
-.stamps/airflow-dev: .stamps/airflow requirements/airflow-dev.txt
+.stamps/airflow-dev: .stamps/airflow requirements/airflow-dev.txt requirements/sample-data.txt
 	@$(AIRFLOW)/python $(PIP_INSTALL) $(LOCKED) -r requirements/airflow-dev.txt
+	@$(AIRFLOW)/python $(PIP_INSTALL) $(LOCKED) -r requirements/sample-data.txt
 	@touch $@
 
 # torch first and alone: pip takes the build that its options or configuration offer, and the locked rest adds nothing to it.

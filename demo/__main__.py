@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,9 +50,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--runner", default="process", choices=["process", "docker"])
     parser.add_argument("--rows", type=int, default=256, help="labelled rows to use, the newest ones (default: 256)")
+    parser.add_argument(
+        "--shuffle-answers",
+        action="store_true",
+        help="the control experiment: every question gets another one's answer, so that there is little to learn",
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     try:
+        prepare_directory(shuffle=arguments.shuffle_answers)
         run = run_nightly_job(arguments.runner, arguments.rows)
         questions = ask_published_adapter(run)
     except DemoFailed as failure:
@@ -82,7 +91,6 @@ def run_nightly_job(runner: str, row_count: int) -> TrainingRun:
     Raises:
         DemoFailed: With cause and remedy.
     """
-    prepare_directory()
     environment = settings.demo_environment(settings.AIRFLOW_HOME, runner=runner)
     airflow = LocalAirflow(
         settings.AIRFLOW_HOME,
@@ -105,14 +113,35 @@ def run_nightly_job(runner: str, row_count: int) -> TrainingRun:
         raise DemoFailed(str(error), f"Look at Airflow's own logs in {logs}; then run `make demo` again.") from error
 
 
-def prepare_directory() -> None:
-    """Start from nothing: rows that an earlier demo has published would not be new."""
+def prepare_directory(*, shuffle: bool) -> None:
+    """Start from nothing: rows that an earlier demo has published would not be new.
+
+    Args:
+        shuffle: Whether the answers are shuffled among the questions.
+    """
     if settings.DEMO_DIRECTORY.exists():
         shutil.rmtree(settings.DEMO_DIRECTORY)
     settings.DEMO_DIRECTORY.mkdir()
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     row_count = load_sample_database(settings.LABELLED_DATABASE, end=today)
+    if shuffle:
+        shuffle_answers(settings.LABELLED_DATABASE)
     print(f"Loaded {row_count} sample conversations into {relative(settings.LABELLED_DATABASE)}", flush=True)
+
+
+def shuffle_answers(database: Path) -> None:
+    """Give every question the answers of another one; the same way each time."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        ids = [row_id for (row_id,) in connection.execute("SELECT id FROM ask_ai_queries ORDER BY id")]
+        donors = random.Random(0).sample(ids, len(ids))
+        # Copied inside the database: some answers are not UTF-8, on purpose, and Python would not read them.
+        connection.execute("CREATE TEMP TABLE given (id INTEGER PRIMARY KEY, suggestions)")
+        connection.executemany(
+            "INSERT INTO given SELECT ?, suggestions FROM ask_ai_queries WHERE id = ?", zip(ids, donors, strict=True)
+        )
+        connection.execute(
+            "UPDATE ask_ai_queries SET suggestions = (SELECT suggestions FROM given WHERE given.id = ask_ai_queries.id)"
+        )
 
 
 def follow(airflow: LocalAirflow, run_id: str, runner: str) -> TrainingRun:

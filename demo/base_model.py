@@ -95,6 +95,8 @@ def convert(gguf_file: Path, output: Path) -> None:
     temporary = temporary_name(output)
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
+    for file in temporary.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone; a container reads as somebody else
     flush_tree(temporary)
     temporary.rename(output)
     flush_directory(output.parent)

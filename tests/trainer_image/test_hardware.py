@@ -105,6 +105,11 @@ def test_nobody_phones_home() -> None:
     assert "HF_HUB_OFFLINE" not in environment_for(GpuUse.NEVER, local_files_only=False)
 
 
+def test_threads_that_wait_sleep_unless_someone_decided_otherwise() -> None:
+    assert environment_for(GpuUse.NEVER)["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environment_for(GpuUse.NEVER, OMP_WAIT_POLICY="ACTIVE")["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 @pytest.mark.parametrize(
     ("gpu", "before", "visible"),
     [
