@@ -71,7 +71,7 @@ def main() -> int:
         summary(
             run,
             questions,
-            adapter=ADAPTERS_DIRECTORY / settings.ADAPTER_NAME / LATEST_NAME,
+            adapter=relative(ADAPTERS_DIRECTORY / settings.ADAPTER_NAME / LATEST_NAME),
             seconds=time.monotonic() - began,
         )
     )

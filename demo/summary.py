@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from pathlib import Path
 
 from peft_retraining.run_store.records import TrainingRun
 
@@ -21,13 +20,13 @@ class AnsweredQuestion:
     adapter_answer: str
 
 
-def summary(run: TrainingRun, questions: list[AnsweredQuestion], *, adapter: Path, seconds: float) -> str:
+def summary(run: TrainingRun, questions: list[AnsweredQuestion], *, adapter: str, seconds: float) -> str:
     """Return the demo's last words.
 
     Args:
         run: The record of the run.
         questions: Answered by the models loaded from the published files.
-        adapter: Where ``latest`` is.
+        adapter: Where ``latest`` is, as a user in the repository would type it.
         seconds: Duration of the demo.
     """
     facts = run.facts
@@ -39,7 +38,7 @@ def summary(run: TrainingRun, questions: list[AnsweredQuestion], *, adapter: Pat
         ("rows refused", f"{facts.refused_row_count} ({refused})"),
         ("held-out loss", f"base {base_loss:.3f}, adapter {adapter_loss:.3f} ({change:+.0%})"),
         ("adapter", f"{facts.peft_type}, version {facts.adapter_version}"),
-        ("published at", str(adapter)),
+        ("published at", adapter),
         ("took", f"{seconds / 60:.1f} minutes, set-up apart"),
     ]
     lines = ["", "=" * _WIDTH, *(f"{name:<14}{value}" for name, value in rows), "-" * _WIDTH]

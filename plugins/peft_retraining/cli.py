@@ -1,7 +1,7 @@
 """The command ``peft-retraining``: the record of runs, its database, and the cache of base models.
 
 It reads the same configuration as the DAGs, so it is run where Airflow's commands are run. Exit codes: 0 done, 1 failed
-with cause and remedy on stderr, 2 wrong usage.
+with cause and remedy on stderr, 2 wrong usage; ``cache prefetch`` ends with the trainer's own.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 
 from peft_retraining import __version__
 from peft_retraining.configuration import load_settings
 from peft_retraining.container.choice import trainer_command_of
 from peft_retraining.container.trainer_command import run_trainer_command
 from peft_retraining.errors import RetrainingError, UserError
+from peft_retraining.publishing.adapter_store import AdapterStore
 from peft_retraining.run_store.presentation import run_as_dict, run_as_text, runs_as_table
 from peft_retraining.run_store.records import TrainingRun
 from peft_retraining.run_store.states import RunState
@@ -68,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("--json", action="store_true", help="print JSON")
     showing.set_defaults(run=_show_run)
 
+    adapters = groups.add_parser("adapters", help="published adapters").add_subparsers(dest="command", required=True)
+    published = adapters.add_parser("list", help="list the versions of an adapter, newest data first")
+    published.add_argument("--adapter-name", help="which one (default: the setting adapter_name)")
+    published.add_argument("--json", action="store_true", help="print JSON")
+    published.set_defaults(run=_list_adapters)
+
     database = groups.add_parser("db", help="the database of the record").add_subparsers(dest="command", required=True)
     upgrade = database.add_parser("upgrade", help="make the tables, or bring older ones up to date")
     upgrade.set_defaults(run=_upgrade)
@@ -116,6 +125,26 @@ def _show_run(given: argparse.Namespace) -> int:
             remedy="`peft-retraining runs list` shows the runs; name another DAG with --dag-id.",
         )
     print(_as_json(run_as_dict(run)) if given.json else run_as_text(run))
+    return 0
+
+
+def _list_adapters(given: argparse.Namespace) -> int:
+    settings = load_settings()
+    store = AdapterStore(Path(settings.adapters_directory), given.adapter_name or settings.adapter_name)
+    latest = store.latest()
+    versions = [
+        {**asdict(manifest), "is_latest": latest is not None and manifest.version == latest.version}
+        for manifest in store.versions()
+    ]
+    if given.json:
+        print(_as_json(versions))
+        return 0
+    for version in versions:
+        mark = "latest" if version["is_latest"] else ""
+        losses = f"{version['base_heldout_loss']:.4f} to {version['adapter_heldout_loss']:.4f}"
+        print(f"{version['version']}  {mark:<6}  held-out loss {losses}  {version['dag_id']} {version['run_id']}")
+    if not versions:
+        print(f"Nothing is published in {store.directory}.")
     return 0
 
 

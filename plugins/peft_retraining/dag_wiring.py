@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, AssetAlias, CronDataIntervalTimetable, Param
+from croniter import croniter
 
 from peft_retraining.callbacks import record_failure
 from peft_retraining.operators.preflight import PreflightOperator
@@ -13,7 +14,7 @@ from peft_retraining.operators.publish_adapter import PublishAdapterOperator, ad
 from peft_retraining.operators.snapshot_training_data import SnapshotTrainingDataOperator
 from peft_retraining.operators.train_adapter import TrainAdapterOperator
 from peft_retraining.sensors.labelled_data import LabelledDataSensor
-from peft_retraining.settings import Settings, param_names, param_schema
+from peft_retraining.settings import Settings, SettingsInvalid, param_names, param_schema
 
 _DOC = """
 Retrains the adapter **{adapter_name}** of `{base_model}` when there are enough new labelled conversations.
@@ -36,11 +37,13 @@ def build_retraining_dag(settings: Settings) -> DAG:
 
     Returns:
         The DAG; assign it to a module-level name, so that Airflow finds it.
+
+    Raises:
+        SettingsInvalid: The schedule is no cron expression.
     """
     with DAG(
         dag_id=settings.dag_id,
-        # Stated explicitly: a bare cron string would give intervals of zero length.
-        schedule=CronDataIntervalTimetable(settings.schedule, timezone=settings.timezone),
+        schedule=_timetable(settings),
         start_date=datetime.fromisoformat(settings.start_date).replace(tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
@@ -73,6 +76,15 @@ def build_retraining_dag(settings: Settings) -> DAG:
         )
         wait >> snapshot >> preflight >> train >> publish
     return dag
+
+
+def _timetable(settings: Settings) -> CronDataIntervalTimetable:
+    # Stated explicitly: a bare cron string would give intervals of zero length.
+    try:
+        croniter(settings.schedule)
+    except ValueError as error:
+        raise SettingsInvalid([f"schedule is {settings.schedule!r}; expected a cron expression ({error})"]) from error
+    return CronDataIntervalTimetable(settings.schedule, timezone=settings.timezone)
 
 
 def _params(settings: Settings) -> dict[str, Any]:

@@ -7,7 +7,7 @@
     |-- PlatformError             installation, limits, mounts or permissions must change
     `-- InfrastructureError       network, database, host or hardware; a retry may help
 
-These errors know nothing of Airflow; the operators translate them (``operators/recording.py``).
+These errors know nothing of Airflow; the operators translate them (``recording.py``).
 """
 
 from __future__ import annotations

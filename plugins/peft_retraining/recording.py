@@ -94,6 +94,18 @@ class TaskRecord:
             known = {"started_at": self._started_at, "heartbeat_at": now, **ending, **facts}
             self._opened().record_attempt(self._key, state, AttemptFacts(**known))
 
+    def earlier_try_succeeded(self) -> bool:
+        """Return whether an earlier try of this very task is known to have succeeded."""
+        run = None
+        with self._best_effort():
+            run = self._opened().run_of(self._key.dag_id, self._key.run_id)
+        return any(
+            attempt.state is RunState.SUCCEEDED
+            for attempt in (run.attempts if run and run.attempts else ())
+            if (attempt.key.task_id, attempt.key.map_index) == (self._key.task_id, self._key.map_index)
+            and attempt.key.try_number < self._key.try_number
+        )
+
     def close(self) -> None:
         """Give the database connection back."""
         if self._engine is not None:
@@ -176,8 +188,8 @@ def failure_of(error: BaseException | str | None) -> Failure:
             failure_code="task_timed_out",
             failure_reason=f"the task took longer than its execution_timeout: {error}",
             failure_class=FailureClass.USER,
-            retryable=False,
-            remedy="Raise the setting train_timeout_seconds, or train fewer rows or epochs.",
+            retryable=True,  # Airflow retries it
+            remedy="Raise the task's execution_timeout.",
         )
     if error is None:
         return Failure(

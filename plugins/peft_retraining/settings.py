@@ -12,8 +12,10 @@ import math
 import re
 import types
 import typing
+import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
@@ -74,10 +76,8 @@ class Settings:
         pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$",
     )
     schedule: str = _setting("0 2 * * *", "Cron expression; each run covers the interval that ends at its time.")
-    timezone: str = _setting("UTC", "Time zone of the cron expression.")
-    start_date: str = _setting(
-        "2026-01-01", "First day of the schedule; a backfill may start earlier.", pattern=r"^\d{4}-\d{2}-\d{2}$"
-    )
+    timezone: str = _setting("UTC", "Time zone of the cron expression.", format="time zone")
+    start_date: str = _setting("2026-01-01", "First day of the schedule; a backfill may start earlier.", format="date")
     pool: str = _setting(
         "default_pool", "Airflow pool of the training task; it has to exist, a task in an unknown pool waits for ever."
     )
@@ -160,6 +160,9 @@ class Settings:
     max_steps: int | None = _setting(None, "Optimizer steps at most; empty: as the epochs say.", param=True, minimum=1)
     learning_rate: float = _setting(1e-3, "Peak learning rate.", param=True, exclusiveMinimum=0)
     lr_scheduler_type: str = _setting("cosine", "Learning rate schedule, as transformers names it.", param=True)
+    warmup_ratio: float = _setting(
+        0.03, "Share of the steps during which the learning rate rises.", param=True, minimum=0, maximum=0.99
+    )
     per_device_train_batch_size: int = _setting(4, "Rows a micro-batch.", param=True, minimum=1)
     gradient_accumulation_steps: int = _setting(1, "Micro-batches an optimizer step.", param=True, minimum=1)
     max_length: int = _setting(
@@ -262,12 +265,31 @@ def _checked(name: str, given: Any, schema: Mapping[str, Any]) -> Any:
         "maximum": (lambda limit: value <= limit, "at most"),
         "minLength": (lambda limit: len(value) >= limit, "characters at least"),
         "pattern": (lambda limit: re.fullmatch(limit.strip("^$"), value) is not None, "text that matches"),
+        "format": (lambda limit: _FORMATS[limit](value), "a"),
     }
     for rule, limit in schema.items():
         holds, words = bounds[rule]
         if not holds(limit):
             raise ValueError(f"expected {words} {limit}")
     return value
+
+
+def _is_time_zone(text: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        return False
+    return True
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+_FORMATS: Mapping[str, Callable[[str], bool]] = {"time zone": _is_time_zone, "date": _is_date}
 
 
 def _converted(kind: Any, given: Any) -> Any:

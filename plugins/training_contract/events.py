@@ -8,6 +8,7 @@ counts the rest.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -167,7 +168,8 @@ class EventWriter:
         line = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
         if len(line) > MAX_LINE_BYTES:
             raise ValueError(f"the event {event.type!r} is {len(line)} bytes; {MAX_LINE_BYTES} are allowed")
-        os.write(self._descriptor, line)
+        if os.write(self._descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, "only a part of an event could be written")
         self._sequence += 1
         if isinstance(event, Finished):
             os.fsync(self._descriptor)

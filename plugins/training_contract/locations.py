@@ -141,7 +141,8 @@ class RunDirectory:
             number = max((attempt.number for attempt in self.attempts()), default=0) + 1
             attempt = self.attempt(number)
             try:
-                attempt.root.mkdir(mode=DIRECTORY_MODE)
+                attempt.root.mkdir()
             except FileExistsError:
                 continue
+            attempt.root.chmod(DIRECTORY_MODE)  # mkdir's own mode loses the set-group-id bit, and the umask cuts it
             return attempt

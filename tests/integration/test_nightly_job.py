@@ -70,7 +70,7 @@ def test_the_record_of_a_success_has_the_numbers_and_every_task(published: tuple
     assert (facts.base_heldout_loss, facts.adapter_heldout_loss) == (3.0, 1.0)
     assert facts.new_row_count and facts.new_row_count > 4000
     assert facts.triggered_by == "admin"
-    assert record.progress_percentage == 80.0
+    assert record.progress_percentage == 100.0
     assert {attempt.key.task_id: attempt.state for attempt in record.attempts} == dict.fromkeys(
         TASKS, RunState.SUCCEEDED
     )

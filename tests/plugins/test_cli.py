@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
 
+from documents_of_the_contract import EXAMPLES
 from peft_retraining.cli import main
 from peft_retraining.errors import FailureClass
 from peft_retraining.identity import AttemptKey
 from peft_retraining.run_store.records import AttemptFacts, Failure, RunFacts
 from peft_retraining.run_store.states import RunState
 from peft_retraining.run_store.store import RunStore
+from training_contract.adapter_manifest import AdapterManifest
+from training_contract.documents import write_document
 
+MANIFEST = EXAMPLES["manifest"]
+assert isinstance(MANIFEST, AdapterManifest)
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = AttemptKey(dag_id="nightly_peft_retraining", run_id="manual__2026", task_id="preflight")
 
@@ -78,6 +84,30 @@ def test_runs_show_of_an_unknown_run_says_where_to_look(store: RunStore, capsys:
     assert main(["runs", "show", "nonsense"]) == 1
 
     assert "peft-retraining runs list" in capsys.readouterr().err
+
+
+def test_adapters_list_says_which_version_is_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__PEFT_RETRAINING__ADAPTERS_DIRECTORY", str(tmp_path))
+    assert main(["adapters", "list"]) == 0
+    assert "Nothing is published" in capsys.readouterr().out
+
+    for day in (10, 11):
+        manifest = replace(
+            MANIFEST, version=f"202611{day}T020000Z-9f86d081", window_ends_at=f"2026-11-{day}T02:00:00+00:00"
+        )
+        directory = tmp_path / "assistant" / "versions" / manifest.version
+        directory.mkdir(parents=True)
+        write_document(directory / "manifest.json", manifest)
+    (tmp_path / "assistant" / "latest").symlink_to("versions/20261111T020000Z-9f86d081")
+
+    assert main(["adapters", "list"]) == 0
+    newest, older = capsys.readouterr().out.splitlines()
+    assert newest.startswith("20261111T020000Z-9f86d081  latest")
+    assert "latest" not in older
+    assert main(["adapters", "list", "--json"]) == 0
+    assert [version["is_latest"] for version in json.loads(capsys.readouterr().out)] == [True, False]
 
 
 def test_db_upgrade_makes_the_tables(

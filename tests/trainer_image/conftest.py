@@ -16,25 +16,17 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from training_contract.documents import write_document
 from training_contract.locations import RunDirectory
 from training_contract.run_spec import BaseModelSpec, DataSpec, GpuUse, LimitsSpec, RunSpec, TrainingSpec
 from training_contract.snapshot import ROW_COLUMNS, RowsDigest
 
+from .tiny_models import build_causal, build_seq2seq, labelled_rows
+
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before the libraries read it
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
-ROOMS = ("kitchen", "hall", "attic", "cellar", "garden", "study")
-THINGS = ("light", "lamp", "heater", "fan", "blind", "radio")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,24 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings("default", "ignore::FutureWarning"), append=False)
-
-
-def labelled_rows(train: int = 48, heldout: int = 12) -> list[dict[str, str]]:
-    """Return rows of very different lengths whose completions are easy to learn."""
-    rows = []
-    for index in range(train + heldout):
-        room, thing = ROOMS[index % 6], THINGS[(index // 6) % 6]
-        politeness = "please " * (index % 9)
-        rows.append(
-            {
-                "source_id": str(index),
-                "created_at": f"2026-11-01T00:{index // 60:02d}:{index % 60:02d}.000000+00:00",
-                "prompt": f"{politeness}turn on the {thing} in the {room}",
-                "completion": f"turning on the {thing}" + f" and the {thing}" * (index % 5),
-                "split": "train" if index < train else "heldout",
-            }
-        )
-    return rows
 
 
 def write_rows(run: RunDirectory, rows: list[dict[str, str]]) -> str:
@@ -73,46 +47,11 @@ def write_rows(run: RunDirectory, rows: list[dict[str, str]]) -> str:
     return str(digest)
 
 
-def _trained_tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(unk_token=UNK))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=384,
-        special_tokens=[PAD, EOS, UNK, "<user>", "<assistant>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    texts = [row[column] for row in labelled_rows() for column in ("prompt", "completion")]
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
 @pytest.fixture(scope="session")
 def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A causal model with a chat template, untrained."""
     directory = tmp_path_factory.mktemp("tiny-causal")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_trained_tokenizer(), pad_token=PAD, eos_token=EOS, unk_token=UNK, chat_template=CHAT_TEMPLATE
-    )
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            initializer_range=0.3,  # an untrained head needs room to be steered by an adapter
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=None,
-        )
-    )
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    build_causal(directory)
     return directory
 
 
@@ -120,27 +59,7 @@ def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_seq2seq(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sequence-to-sequence model, untrained."""
     directory = tmp_path_factory.mktemp("tiny-seq2seq")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_trained_tokenizer(), pad_token=PAD, eos_token=EOS, unk_token=UNK
-    )
-    torch.manual_seed(0)
-    model = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=32,
-            d_kv=8,
-            d_ff=64,
-            num_layers=2,
-            num_heads=4,
-            dropout_rate=0.0,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.pad_token_id,
-            tie_word_embeddings=False,
-        )
-    )
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    build_seq2seq(directory)
     return directory
 
 

@@ -19,7 +19,8 @@ from training_contract.failure import FailureReport
 from training_contract.locations import AttemptDirectory, RunDirectory
 from training_contract.result import TrainingResult
 
-from .conftest import labelled_rows, write_rows
+from .conftest import write_rows
+from .tiny_models import labelled_rows
 
 MakeRun = Callable[..., RunDirectory]
 

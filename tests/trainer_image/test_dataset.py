@@ -17,7 +17,8 @@ from training_contract.documents import read_document
 from training_contract.locations import RunDirectory
 from training_contract.run_spec import DataSpec, RunSpec
 
-from .conftest import labelled_rows, write_rows
+from .conftest import write_rows
+from .tiny_models import labelled_rows
 
 MakeRun = Callable[..., RunDirectory]
 

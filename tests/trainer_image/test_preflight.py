@@ -17,8 +17,9 @@ from training_contract.exit_codes import ExitCode
 from training_contract.locations import RunDirectory
 from training_contract.preflight_report import CacheState, Severity, TrainerPreflightReport
 
-from .conftest import labelled_rows, write_rows
+from .conftest import write_rows
 from .hub_cache import COMMIT, HUB_ID, fill_cache
+from .tiny_models import labelled_rows
 
 MakeRun = Callable[..., RunDirectory]
 Codes = dict[str, Severity]

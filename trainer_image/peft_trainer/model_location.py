@@ -7,6 +7,7 @@ with them. No torch here: this is also what ``prefetch`` and ``preflight`` run.
 from __future__ import annotations
 
 import logging
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -29,9 +30,7 @@ from training_contract.run_spec import BaseModelSpec
 
 logger = logging.getLogger(__name__)
 
-PREFETCH: Final = "peft-retraining cache prefetch"
-"""The command that fills the cache."""
-PATH_REMEDY: Final = "Check base_model_name_or_path: it is the path as the trainer sees it, inside the container."
+PATH_REMEDY: Final = "Check base_model_name_or_path: it is the path as the trainer sees it, on its own machine."
 SAFETENSORS_REMEDY: Final = "Choose a model with safetensors weights, or convert this one."
 
 
@@ -115,7 +114,7 @@ def download(spec: BaseModelSpec, cache_directory: Path, *, damaged: bool = Fals
     except (HfHubHTTPError, LocalEntryNotFoundError, EntryNotFoundError, ConnectionError) as error:
         raise ModelDownloadFailed(
             f"{name} could not be downloaded: {_first_line(error)}",
-            remedy=f"Check network, proxy and hub; then run: {PREFETCH}",
+            remedy=f"Check network, proxy and hub; then run: {prefetch_command(name)}",
         ) from error
     except Exception as error:
         # The hub's HTTP library has its own tree of errors, which changed with every major version.
@@ -123,7 +122,7 @@ def download(spec: BaseModelSpec, cache_directory: Path, *, damaged: bool = Fals
             raise
         raise ModelDownloadFailed(
             f"{name} could not be downloaded: {_first_line(error)}",
-            remedy=f"Check network, proxy and hub; then run: {PREFETCH}",
+            remedy=f"Check network, proxy and hub; then run: {prefetch_command(name)}",
         ) from error
 
 
@@ -143,7 +142,9 @@ def _refuse_unusable(files: ModelFiles, source: ModelSource) -> None:
     if files.damaged or files.is_directory:
         raise ModelInvalid(
             f"the files of {files.name} cannot be used: {files.problem}",
-            remedy="Copy the directory again." if files.is_directory else f"Fetch it again: {PREFETCH}",
+            remedy="Copy the directory again."
+            if files.is_directory
+            else f"Fetch it again: {prefetch_command(files.name)}",
         )
     if source is ModelSource.DOWNLOAD:
         raise ModelInvalid(
@@ -152,8 +153,13 @@ def _refuse_unusable(files: ModelFiles, source: ModelSource) -> None:
         )
     raise ModelNotCached(
         f"{files.name} is not wholly in the cache ({files.problem}) and this run must not download it",
-        remedy=f"Fill the cache first: {PREFETCH}",
+        remedy=f"Fill the cache first: {prefetch_command(files.name)}",
     )
+
+
+def prefetch_command(name: str) -> str:
+    """Return the command that brings a model into the cache, as a person would type it."""
+    return f"peft-retraining cache prefetch --base-model {shlex.quote(name)}"
 
 
 def _first_line(error: BaseException) -> str:

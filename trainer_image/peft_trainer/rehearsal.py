@@ -18,7 +18,7 @@ from peft_trainer.errors import AdapterSettingsInvalid, DataEmpty, DataInvalid, 
 from peft_trainer.findings import error_finding, info_finding, warning_finding
 from peft_trainer.hardware import NO_GPU_REMEDY, gpu_problem
 from peft_trainer.model_files import ModelFiles, inspect_model
-from peft_trainer.model_location import PATH_REMEDY, PREFETCH, SAFETENSORS_REMEDY, cache_directory_of
+from peft_trainer.model_location import PATH_REMEDY, SAFETENSORS_REMEDY, cache_directory_of, prefetch_command
 from training_contract.locations import RunDirectory
 from training_contract.preflight_report import CacheState, Finding
 from training_contract.run_spec import GpuUse, RunSpec
@@ -75,7 +75,9 @@ def _model_findings(files: ModelFiles, *, local_files_only: bool) -> Iterator[Fi
         message = f"{name} has no safetensors weights: {files.problem}; pickles can run code and are refused"
         yield error_finding("MODEL_UNSAFE_FORMAT", message, SAFETENSORS_REMEDY, evidence)
     elif files.damaged or files.is_directory:
-        remedy = "Copy the directory again." if files.is_directory else f"Fetch the model again: {PREFETCH}"
+        remedy = (
+            "Copy the directory again." if files.is_directory else f"Fetch the model again: {prefetch_command(name)}"
+        )
         message = f"the files of {name} cannot be used: {files.problem}"
         yield error_finding("MODEL_FILES_INVALID", message, remedy, evidence)
     else:
@@ -83,10 +85,10 @@ def _model_findings(files: ModelFiles, *, local_files_only: bool) -> Iterator[Fi
         problem = f"{name} is not wholly in the cache ({files.problem})"
         if local_files_only:
             message = f"{problem} and this run must not download it"
-            yield error_finding(code, message, f"Fill the cache first: {PREFETCH}", evidence)
+            yield error_finding(code, message, f"Fill the cache first: {prefetch_command(name)}", evidence)
         else:
             message = f"{problem}; it will be downloaded when the run starts"
-            yield warning_finding(code, message, f"Or fill the cache first: {PREFETCH}", evidence)
+            yield warning_finding(code, message, f"Or fill the cache first: {prefetch_command(name)}", evidence)
 
 
 def _adapter_findings(spec: RunSpec, files: ModelFiles) -> Iterator[Finding]:

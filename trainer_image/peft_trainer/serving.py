@@ -73,7 +73,12 @@ class LoadedAdapter:
 
 
 def load_latest(
-    adapters_directory: Path, adapter_name: str, *, base_model: str | None = None, local_files_only: bool = True
+    adapters_directory: Path,
+    adapter_name: str,
+    *,
+    base_model: str | None = None,
+    cache_directory: Path | None = None,
+    local_files_only: bool = True,
 ) -> LoadedAdapter:
     """Load the newest published version of an adapter.
 
@@ -81,6 +86,7 @@ def load_latest(
         adapters_directory: Where adapters are published.
         adapter_name: Which one.
         base_model: The base model's directory or hub id here; ``None``: as in the manifest.
+        cache_directory: Hub cache, as the setting ``model_cache_directory``; ``None``: the library's own.
         local_files_only: Whether the base model must be here already.
 
     Raises:
@@ -93,6 +99,7 @@ def load_latest(
     source = {
         "pretrained_model_name_or_path": base_model or manifest.base_model_name_or_path,
         "revision": None if base_model else manifest.base_model_revision,
+        "cache_dir": cache_directory,
         "local_files_only": local_files_only,
         "trust_remote_code": False,
     }

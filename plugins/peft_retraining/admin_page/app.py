@@ -82,7 +82,12 @@ def create_app() -> FastAPI:
     app = FastAPI(title="PEFT retraining", version=__version__, docs_url=None, redoc_url=None)
     app.include_router(router)
     app.add_exception_handler(RetrainingError, _unavailable)
+    app.add_exception_handler(ValueError, _not_understood)
     return app
+
+
+def _not_understood(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status.HTTP_422_UNPROCESSABLE_CONTENT)
 
 
 def _unavailable(_: Request, error: Exception) -> JSONResponse:

@@ -28,13 +28,21 @@ def write_spec(
     Raises:
         PlatformError: The snapshot is not there.
     """
-    try:
-        snapshot = read_document(run_directory.snapshot_file, SnapshotManifest)
-    except ContractError as error:
-        raise _not_shared("snapshot", "snapshot_training_data", error) from error
-    spec = plan_run(settings, snapshot, dag_id=dag_id, run_id=run_id, model=model)
+    spec = plan_run(settings, read_snapshot(run_directory), dag_id=dag_id, run_id=run_id, model=model)
     write_document(run_directory.spec_file, spec)
     return spec
+
+
+def read_snapshot(run_directory: RunDirectory) -> SnapshotManifest:
+    """Return the manifest of this run's frozen rows.
+
+    Raises:
+        PlatformError: It is not there.
+    """
+    try:
+        return read_document(run_directory.snapshot_file, SnapshotManifest)
+    except ContractError as error:
+        raise _not_shared("snapshot", "snapshot_training_data", error) from error
 
 
 def model_found_by_preflight(run_directory: RunDirectory) -> ModelFinding:

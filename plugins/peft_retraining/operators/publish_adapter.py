@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetAlias, BaseOperator
 
 from peft_retraining.errors import PlatformError
+from peft_retraining.operators.planning import read_snapshot
 from peft_retraining.publishing.adapter_store import AdapterStore
 from peft_retraining.publishing.publication import PublishedAdapter, publish
 from peft_retraining.recording import recorded_task
@@ -19,7 +20,6 @@ from training_contract.documents import read_document
 from training_contract.errors import ContractError
 from training_contract.locations import AttemptDirectory, RunDirectory
 from training_contract.result import TrainingResult
-from training_contract.snapshot import SnapshotManifest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,7 +46,7 @@ class PublishAdapterOperator(BaseOperator):
             settings = settings_of_run(context, self.settings)
             run_directory = run_directory_of(context, settings)
             attempt, result = _newest_result(run_directory)
-            snapshot = read_document(run_directory.snapshot_file, SnapshotManifest)
+            snapshot = read_snapshot(run_directory)
             published = publish(
                 AdapterStore(Path(settings.adapters_directory), settings.adapter_name),
                 attempt.adapter_directory,
@@ -61,7 +61,8 @@ class PublishAdapterOperator(BaseOperator):
                 "moved" if published.moved_latest else "stays",
                 published.alias_reason,
             )
-            if published.moved_latest:
+            # A try that died after it had moved `latest` announced nothing: Airflow sends events with a task's success.
+            if published.moved_latest or (published.is_latest and not record.earlier_try_succeeded()):
                 self._announce(context, settings, published)
             record.run(
                 state=RunState.SUCCEEDED,

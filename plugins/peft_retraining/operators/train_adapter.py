@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.docker.operators.docker import DockerOperator
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from peft_retraining.container.choice import runner_of
 from peft_retraining.container.evidence_collection import collect_evidence
 from peft_retraining.container.follow import AttemptFollower, OutputStream, follow
 from peft_retraining.container.runner import RunningTrainer
-from peft_retraining.errors import PlatformError
+from peft_retraining.errors import FailureClass, PlatformError
 from peft_retraining.operators.planning import model_found_by_preflight, write_spec
 from peft_retraining.operators.training_failure import TrainingFailed
 from peft_retraining.outcome.evidence import Evidence, StreamExcerpt
-from peft_retraining.outcome.verdict import judge
+from peft_retraining.outcome.verdict import Outcome, judge
 from peft_retraining.recording import TaskRecord, recorded_task
 from peft_retraining.run_context import run_directory_of, settings_of_run
 from peft_retraining.run_store.records import OutputExcerpt, Progress
@@ -70,18 +71,12 @@ class TrainAdapterOperator(DockerOperator):
             facts = {"attempt_directory": attempt.number, "run_directory": str(run_directory.root)}
             record.attempt(RunState.RUNNING, runner=settings.runner.value, log_location=str(attempt.root), **facts)
             evidence = self._train(run_directory, attempt, settings, record)
-            record.attempt(
-                RunState.RUNNING,
-                exit_code=evidence.exit_code,
-                signal=evidence.signal,
-                oom_killed=evidence.oom_killed,
-                stdout=_excerpt_record(evidence.stdout),
-                stderr=_excerpt_record(evidence.stderr),
-            )
             outcome = judge(evidence, spec)
             if not outcome.succeeded or evidence.result is None:
                 raise TrainingFailed(outcome, evidence, attempt)
             metrics = evidence.result.metrics
+            steps = {"global_step": metrics.global_step, "max_steps": metrics.global_step}
+            record.attempt(RunState.RUNNING, progress=Progress(progress_percentage=100.0, **steps))
             record.run(
                 base_heldout_loss=metrics.base_heldout_loss,
                 adapter_heldout_loss=metrics.adapter_heldout_loss,
@@ -116,16 +111,42 @@ class TrainAdapterOperator(DockerOperator):
         self._running = runner_of(settings).start(run_directory, attempt)
         record.attempt(RunState.RUNNING, process_id=_process_id(self._running))
         self.log.info("The trainer runs (%s); everything it prints is in %s", self._running.identity, attempt.root)
+        timed_out: AirflowTaskTimeout | None = None
+        exit_code: int | None = None
         try:
             exit_code = follow(self._running, AttemptFollower(attempt, _Reporting(self.log, record)))
+        except AirflowTaskTimeout as timeout:
+            timed_out = timeout
         finally:
-            # However this ends, a time-out included: no trainer outlives its task.
+            # However this ends: no trainer outlives its task.
             if self._running.poll() is None:
                 self._stop_requested = True
                 self._running.stop(_STOP_GRACE_SECONDS)
-        return collect_evidence(
+        evidence = collect_evidence(
             attempt, exit_code=exit_code, report=self._running.report(), stop_requested=self._stop_requested
         )
+        record.attempt(
+            RunState.RUNNING,
+            exit_code=evidence.exit_code,
+            signal=evidence.signal,
+            oom_killed=evidence.oom_killed,
+            stdout=_excerpt_record(evidence.stdout),
+            stderr=_excerpt_record(evidence.stderr),
+        )
+        if timed_out is not None:
+            raise TrainingFailed(_timeout_outcome(settings), evidence, attempt) from timed_out
+        return evidence
+
+
+def _timeout_outcome(settings: Settings) -> Outcome:
+    return Outcome(
+        succeeded=False,
+        failure_code="training_timed_out",
+        failure_reason=f"training took longer than {settings.train_timeout_seconds:g} seconds and was stopped",
+        failure_class=FailureClass.USER,
+        retryable=False,
+        remedy="Raise the setting train_timeout_seconds, or train fewer rows, fewer epochs or a smaller model.",
+    )
 
 
 class _Reporting:
@@ -169,15 +190,7 @@ class _Reporting:
         if now - self._logged_at < _PROGRESS_LOG_INTERVAL_SECONDS:
             return
         self._logged_at = now
-        remaining = progress.estimated_remaining_seconds
-        self._log.info(
-            "%.0f %%, step %d of %d, %s left %s",
-            progress.progress_percentage,
-            progress.global_step,
-            progress.max_steps,
-            "unknown time" if remaining is None else f"about {remaining:.0f} s",
-            dict(progress.metrics),
-        )
+        self._log.info("%s", _in_words(progress))
 
 
 def _open_attempt(run_directory: RunDirectory) -> AttemptDirectory:
@@ -189,6 +202,16 @@ def _open_attempt(run_directory: RunDirectory) -> AttemptDirectory:
             failure_code="run_directory_unwritable",
             remedy="Make the setting runs_directory writable for the Airflow worker's user, on a disk with free space.",
         ) from error
+
+
+def _in_words(progress: events.Progress) -> str:
+    parts = [f"{progress.progress_percentage:.0f} %"]
+    if progress.max_steps:
+        parts.append(f"step {progress.global_step} of {progress.max_steps}")
+    if progress.estimated_remaining_seconds is not None:
+        parts.append(f"about {progress.estimated_remaining_seconds:.0f} s left")
+    parts += [f"{name} {progress.metrics[name]:.4g}" for name in ("loss", "learning_rate") if name in progress.metrics]
+    return ", ".join(parts)
 
 
 def _process_id(running: RunningTrainer) -> int | None:

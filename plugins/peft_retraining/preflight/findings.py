@@ -56,7 +56,12 @@ class PreflightFailed(UserError):
             f"{first.code}: {first.message}{more}",
             failure_code=f"preflight_{first.code.lower()}",
             remedy=first.remedy,
-            evidence={"findings": {finding.code: finding.message for finding in report.findings}},
+            evidence={
+                "findings": [
+                    {"code": finding.code, "severity": finding.severity.value, "message": finding.message}
+                    for finding in report.findings
+                ]
+            },
         )
 
 

@@ -65,6 +65,7 @@ def plan_run(
             max_steps=settings.max_steps,
             learning_rate=settings.learning_rate,
             lr_scheduler_type=settings.lr_scheduler_type,
+            warmup_ratio=settings.warmup_ratio,
             per_device_train_batch_size=settings.per_device_train_batch_size,
             gradient_accumulation_steps=settings.gradient_accumulation_steps,
             max_length=settings.max_length,

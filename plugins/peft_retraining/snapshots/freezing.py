@@ -64,7 +64,8 @@ def existing_snapshot(run_directory: RunDirectory, query: Mapping[str, str]) -> 
         manifest = read_document(run_directory.snapshot_file, SnapshotManifest)
     except ContractError:
         return None
-    return manifest if dict(manifest.query) == dict(query) and run_directory.rows_file.is_file() else None
+    same_question = dict(manifest.query) == dict(query)
+    return manifest if same_question and _digest_of(run_directory) == manifest.digest else None
 
 
 def snapshot_query(settings: Settings, window: DataWindow) -> dict[str, str]:
@@ -189,7 +190,8 @@ def _write_snapshot(run_directory: RunDirectory, records: list[dict[str, str]], 
     _sweep_temporary(run_directory.root)
     stage = temporary_name(final)
     try:
-        stage.mkdir(mode=DIRECTORY_MODE)
+        stage.mkdir()
+        stage.chmod(DIRECTORY_MODE)
         schema = pa.schema([(column, pa.string()) for column in ROW_COLUMNS])
         pq.write_table(pa.Table.from_pylist(records, schema=schema), stage / run_directory.rows_file.name)
         write_document(stage / run_directory.snapshot_file.name, manifest)
@@ -206,6 +208,21 @@ def _write_snapshot(run_directory: RunDirectory, records: list[dict[str, str]], 
             remedy=f"Free space on, or repair, the file system of {run_directory.root} (setting runs_directory).",
         ) from error
     _sweep_temporary(run_directory.root)
+
+
+def _digest_of(run_directory: RunDirectory) -> str | None:
+    """Return the digest of the rows that are there; ``None`` when they cannot be read."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    digest = RowsDigest()
+    try:
+        for batch in pq.ParquetFile(run_directory.rows_file).iter_batches(columns=list(ROW_COLUMNS)):
+            for row in batch.to_pylist():
+                digest.add(row)
+    except (OSError, pa.ArrowException, KeyError):
+        return None
+    return str(digest)
 
 
 def _sweep_temporary(root: Path) -> None:
