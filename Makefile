@@ -45,7 +45,7 @@ test-airflow: setup-dev  ## The Airflow side's tests, also those that start a re
 	$(AIRFLOW)/python -m pytest tests --ignore tests/trainer_image -m "not soak"
 
 test-trainer: setup-dev  ## The trainer's tests, and the contract's once more on the trainer's side
-	$(TRAINER)/python -m pytest tests/contract tests/trainer_image -m "not soak and not gpu"
+	$(TRAINER)/python -m pytest tests/contract tests/conformance tests/trainer_image -m "not soak"
 
 test-soak: setup-dev $(BASE_MODEL)/config.json  ## The long ones: kill sweeps, gigabytes
 	$(AIRFLOW)/python -m pytest tests --ignore tests/trainer_image -m soak

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from postgresql_server import postgresql_database_url, postgresql_url
 __all__ = ["postgresql_database_url", "postgresql_url"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TRAINER_PYTHON = REPOSITORY / ".venv-trainer" / "bin" / "python"
 DATA_ENDS_AT = datetime(2026, 11, 20, tzinfo=UTC)
 RUN_LIMIT_SECONDS = 180
 
@@ -91,7 +93,12 @@ def nightly_job(tmp_path_factory: pytest.TempPathFactory, postgresql_url: str) -
     database = home / "labelled.db"
     load_sample_database(database, end=DATA_ENDS_AT)
     run_store_url = f"sqlite:///{home / 'runs.db'}"
+    tiny_model = home / "tiny-model"
+    builder = REPOSITORY / "tests" / "trainer_image" / "tiny_models.py"
+    subprocess.run([TRAINER_PYTHON, builder, tiny_model], check=True, capture_output=True)
     environment = {
+        "TEST_TINY_MODEL": str(tiny_model),
+        "TEST_REAL_TRAINER_COMMAND": trainer_command(module="peft_trainer", python=str(TRAINER_PYTHON)),
         # Airflow's own database: commands such as `backfill create` write beside the scheduler, and with SQLite
         # Airflow fails them now and then ("database is locked"). The product's own databases stay SQLite here.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgresql_url,
@@ -114,7 +121,7 @@ def nightly_job(tmp_path_factory: pytest.TempPathFactory, postgresql_url: str) -
         dags_folder=dags,
         plugins_folder=REPOSITORY / "plugins",
         environment=environment,
-        wait_for_dags=["nightly_peft_retraining", "nightly_second_adapter", "docker_runner"],
+        wait_for_dags=["nightly_peft_retraining", "nightly_second_adapter", "docker_runner", "nightly_real_trainer"],
     )
     with airflow:
         airflow.rest.unpause("nightly_peft_retraining")

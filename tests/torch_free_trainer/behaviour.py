@@ -29,6 +29,8 @@ def train(run_directory: RunDirectory, attempt: AttemptDirectory) -> int:
     print("a line on stderr", file=sys.stderr, flush=True)
     for phase in Phase:
         events.write(PhaseStarted(phase=phase))
+        if phase is Phase.LOADING_DATA and digest_of(run_directory) != spec.data.digest:
+            return fail(attempt, events, ExitCode.DATA_INVALID, "the rows are not those that the spec names")
         if phase is Phase.TRAINING:
             for step in (1, 2):
                 metrics = {"loss": 3.0 / step}
@@ -46,7 +48,7 @@ def train(run_directory: RunDirectory, attempt: AttemptDirectory) -> int:
                 print("hanging", flush=True)
                 time.sleep(600)
             if behaviour == "fail":
-                return fail(attempt, events)
+                return fail(attempt, events, ExitCode.INTERNAL_ERROR, "planned failure")
             if behaviour == "exit_0_without_result":
                 return 0
             if behaviour == "chatter":
@@ -64,27 +66,31 @@ def train(run_directory: RunDirectory, attempt: AttemptDirectory) -> int:
     return 0
 
 
-def fail(attempt: AttemptDirectory, events: EventWriter) -> int:
-    print("Traceback (most recent call last):\nRuntimeError: planned failure", file=sys.stderr)
+def fail(attempt: AttemptDirectory, events: EventWriter, exit_code: ExitCode, message: str) -> int:
+    print(f"Traceback (most recent call last):\nRuntimeError: {message}", file=sys.stderr)
     report = FailureReport(
-        exit_code=ExitCode.INTERNAL_ERROR,
-        failure_code=ExitCode.INTERNAL_ERROR.failure_code,
-        message="planned failure",
+        exit_code=exit_code,
+        failure_code=exit_code.failure_code,
+        message=message,
         remedy="Plan a success.",
         phase=Phase.TRAINING.value,
         failed_at=datetime.now(UTC).isoformat(),
-        exceptions=(ExceptionEntry(type="RuntimeError", message="planned failure"),),
+        exceptions=(ExceptionEntry(type="RuntimeError", message=message),),
     )
     write_document(attempt.failure_file, report)
-    events.write(Finished(ending=Ending.FAILED, exit_code=ExitCode.INTERNAL_ERROR))
-    return ExitCode.INTERNAL_ERROR
+    events.write(Finished(ending=Ending.FAILED, exit_code=exit_code))
+    return exit_code
+
+
+def digest_of(run_directory: RunDirectory) -> str:
+    digest = RowsDigest()
+    for row in pq.read_table(run_directory.rows_file).to_pylist():
+        digest.add(row)
+    return str(digest)
 
 
 def result_of(spec: RunSpec, run_directory: RunDirectory, attempt: AttemptDirectory, *, broken: bool) -> TrainingResult:
     rows = pq.read_table(run_directory.rows_file).to_pylist()
-    digest = RowsDigest()
-    for row in rows:
-        digest.add(row)
     trained_count = sum(row["split"] == Split.TRAIN for row in rows)
     files = {
         path.name: FileEntry(sha256=file_sha256(path), size_bytes=path.stat().st_size)
@@ -94,7 +100,7 @@ def result_of(spec: RunSpec, run_directory: RunDirectory, attempt: AttemptDirect
         training_run_id="somebody-elses" if broken else spec.training_run_id,
         peft_type=spec.peft_type,
         base_model_name_or_path=spec.base_model.base_model_name_or_path,
-        data_digest=str(digest),
+        data_digest=digest_of(run_directory),
         adapter_files=files,
         metrics=TrainingMetrics(
             base_heldout_loss=3.0,
