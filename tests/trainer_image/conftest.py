@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 
 from training_contract.documents import write_document
 from training_contract.locations import RunDirectory
@@ -30,8 +31,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the libraries' warnings to each other alone; the rest is shown."""
+    """Leave the libraries' warnings to each other alone; skip, aloud, what needs a GPU where there is none."""
     for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU, and torch finds none"))
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings("default", "ignore::FutureWarning"), append=False)
 
