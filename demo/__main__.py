@@ -23,10 +23,11 @@ from sqlalchemy import create_engine
 
 from demo import settings
 from demo.airflow_rest import AirflowRestError, RunNotFinishedError
-from demo.local_airflow import LocalAirflow, LocalAirflowError
+from demo.local_airflow import LocalAirflow, LocalAirflowError, is_home_in_use
 from demo.progress_line import ProgressLine
 from demo.sample_data.load import load_sample_database
 from demo.summary import AnsweredQuestion, summary
+from peft_retraining.errors import RetrainingError
 from peft_retraining.run_store.records import TrainingRun
 from peft_retraining.run_store.store import RunStore
 from training_contract.adapter_manifest import LATEST_NAME
@@ -108,6 +109,8 @@ def run_nightly_job(runner: str, row_count: int) -> TrainingRun:
             run_id = airflow.rest.trigger(settings.DAG_ID, conf=conf)
             print(f"Triggered {settings.DAG_ID} on the newest {row_count} usable rows", flush=True)
             return follow(airflow, run_id, environment["AIRFLOW__PEFT_RETRAINING__RUNNER"])
+    except RetrainingError as error:
+        raise DemoFailed(str(error), error.remedy) from error
     except (LocalAirflowError, AirflowRestError, RunNotFinishedError) as error:
         logs = relative(settings.AIRFLOW_HOME / "logs")
         raise DemoFailed(str(error), f"Look at Airflow's own logs in {logs}; then run `make demo` again.") from error
@@ -119,6 +122,11 @@ def prepare_directory(*, shuffle: bool) -> None:
     Args:
         shuffle: Whether the answers are shuffled among the questions.
     """
+    if is_home_in_use(settings.AIRFLOW_HOME):
+        raise DemoFailed(
+            f"an Airflow runs in {relative(settings.AIRFLOW_HOME)}, and the demo begins by deleting it",
+            "Stop `make up` with Ctrl-C, then run `make demo` again.",
+        )
     if settings.DEMO_DIRECTORY.exists():
         shutil.rmtree(settings.DEMO_DIRECTORY)
     settings.DEMO_DIRECTORY.mkdir()
@@ -155,11 +163,17 @@ def follow(airflow: LocalAirflow, run_id: str, runner: str) -> TrainingRun:
     try:
         store = RunStore.open(engine)
         line = ProgressLine(sys.stdout)
+
+        def look() -> None:
+            line.show(store.run_of(settings.DAG_ID, run_id))
+            for name, exit_code in airflow.ended_components().items():
+                raise LocalAirflowError(f"the {name} ended with exit code {exit_code}; see {airflow.log_file(name)}")
+
         state = airflow.rest.wait_for_run(
             settings.DAG_ID,
             run_id,
             timeout_seconds=RUN_LIMIT_SECONDS,
-            on_poll=lambda _: line.show(store.run_of(settings.DAG_ID, run_id)),
+            on_poll=lambda _: look(),
         )
         line.close()
         run = store.run_of(settings.DAG_ID, run_id)

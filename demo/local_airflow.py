@@ -39,6 +39,18 @@ class LocalAirflowError(RuntimeError):
     """The local Airflow could not be started or stopped."""
 
 
+def is_home_in_use(home: Path) -> bool:
+    """Return whether an Airflow runs in this home, or is still ending."""
+    try:
+        with (home / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 class LocalAirflow:
     """A real Airflow that lives as long as the ``with`` block, or from ``start`` to ``stop``.
 

@@ -329,8 +329,6 @@ def _conditions(row: Signature) -> str:
         conditions.append(kills.get(str(row.oom_killed), "kills for memory are unknown"))
     if row.stop_requested is not None:
         conditions.append("a stop was asked for" if row.stop_requested else "no stop was asked for")
-    if row.stalled:
-        conditions.append("no sign of life")
     if row.unseen:
         conditions.append("nobody saw the end")
     if row.exception_types:

@@ -6,12 +6,12 @@ ever add to the record (``run_store.merging`` has the rule), and nothing depends
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from peft_retraining.configuration import load_settings
 from peft_retraining.errors import RetrainingError
-from peft_retraining.recording import FailedForGood, FailedForNow, TaskRecord, failure_of
+from peft_retraining.identity import AttemptKey
+from peft_retraining.recording import FailedForGood, FailedForNow, TaskRecord, failure_of, run_timed_out
 from peft_retraining.run_context import attempt_key
 from peft_retraining.run_store.states import RunState
 from peft_retraining.settings import Settings
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from peft_retraining.run_store.records import Failure
-
-_log = logging.getLogger(__name__)
 
 XCOM_KEY = "training_failure"
 """XCom key of the report: an object with the failure, and head and tail of both output streams if a trainer ran."""
@@ -33,17 +31,34 @@ def record_failure(context: Context) -> None:
     Args:
         context: Airflow's; ``exception`` is a key of it only in the task's own process.
     """
-    in_task_process = "exception" in context
     error = context.get("exception")
     failure = failure_of(error)
-    record = TaskRecord(_settings_of(context), attempt_key(context))
-    try:
-        record.attempt(RunState.FAILED, failure=failure)
-    finally:
-        record.close()
-    if in_task_process:
+    if "exception" in context:
         # Anywhere else a push would wait for ever for an answer: the dag-processor's channel has no such message.
         context["ti"].xcom_push(key=XCOM_KEY, value=failure_report(failure, error))
+    record = TaskRecord(_settings_of(context), attempt_key(context))
+    record.attempt(RunState.FAILED, failure=failure)
+    record.close()
+
+
+def record_run_failure(context: Context) -> None:
+    """Airflow ``on_failure_callback`` of the DAG: closes a run whose last task could not say why it ended.
+
+    No callback of a task runs for a worker that was killed at its last try, nor for a run that timed out. A cause that
+    a task has recorded stays.
+
+    Args:
+        context: Airflow's, in the dag-processor.
+    """
+    dag_run = context["dag_run"]
+    key = AttemptKey(dag_id=dag_run.dag_id, run_id=dag_run.run_id, task_id="")
+    record = TaskRecord(_settings_of(context), key)
+    record.run(
+        state=RunState.FAILED,
+        state_at=getattr(dag_run, "end_date", None),
+        failure=run_timed_out() if context.get("reason") == "timed_out" else failure_of(None),
+    )
+    record.close()
 
 
 def failure_report(failure: Failure, error: Any) -> dict[str, Any]:
@@ -66,5 +81,6 @@ def failure_report(failure: Failure, error: Any) -> dict[str, Any]:
 
 
 def _settings_of(context: Context) -> Settings:
-    settings = getattr(context.get("task"), "settings", None)
-    return settings if isinstance(settings, Settings) else load_settings()
+    tasks = [context.get("task"), *getattr(context.get("dag"), "tasks", ())]
+    known = [task.settings for task in tasks if isinstance(getattr(task, "settings", None), Settings)]
+    return known[0] if known else load_settings()

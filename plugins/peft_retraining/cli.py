@@ -18,7 +18,7 @@ from pathlib import Path
 from peft_retraining import __version__
 from peft_retraining.configuration import load_settings
 from peft_retraining.container.choice import trainer_command_of
-from peft_retraining.container.trainer_command import run_trainer_command
+from peft_retraining.container.trainer_command import show_trainer_command
 from peft_retraining.errors import RetrainingError, UserError
 from peft_retraining.publishing.adapter_store import AdapterStore
 from peft_retraining.run_store.presentation import run_as_dict, run_as_text, runs_as_table
@@ -109,7 +109,12 @@ def _store() -> Iterator[RunStore]:
 
 def _list_runs(given: argparse.Namespace) -> int:
     with _store() as store:
-        runs = store.runs(given.limit, state=given.state, dag_id=given.dag_id, adapter_name=given.adapter_name)
+        runs = store.runs(
+            given.limit,
+            state=given.state,
+            dag_ids=[given.dag_id] if given.dag_id else None,
+            adapter_name=given.adapter_name,
+        )
     print(_as_json([run_as_dict(run) for run in runs]) if given.json else runs_as_table(runs))
     return 0
 
@@ -158,8 +163,9 @@ def _upgrade(_: argparse.Namespace) -> int:
 def _prefetch(given: argparse.Namespace) -> int:
     settings = load_settings()
     model = given.base_model or settings.base_model_name_or_path
-    revision = given.revision or (None if given.base_model else settings.base_model_revision)
-    completed = run_trainer_command(
+    configured = settings.base_model_revision if model == settings.base_model_name_or_path else None
+    revision = given.revision or configured
+    return show_trainer_command(
         trainer_command_of(settings),
         [
             *("prefetch", "--base-model", model, "--cache-dir", settings.model_cache_directory),
@@ -167,9 +173,6 @@ def _prefetch(given: argparse.Namespace) -> int:
         ],
         timeout_seconds=_PREFETCH_LIMIT_SECONDS,
     )
-    print(completed.stderr, end="", file=sys.stderr)
-    print(completed.stdout, end="")
-    return completed.exit_code
 
 
 def _as_json(body: object) -> str:

@@ -6,12 +6,15 @@ from typing import Any
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from peft_retraining.configuration import airflow_home
-from peft_retraining.errors import UserError
+from peft_retraining.configuration import airflow_home, executors
+from peft_retraining.errors import InfrastructureError, PlatformError
+from peft_retraining.preflight.host_checks import ONE_MACHINE_EXECUTORS
+from peft_retraining.settings import Settings
 
 _CONNECT_TIMEOUT_SECONDS = 10
 
@@ -23,16 +26,12 @@ def labelled_data_engine(conn_id: str) -> Engine:
         conn_id: An Airflow connection that is stored in Airflow, the environment or a secrets backend.
 
     Raises:
-        UserError: The connection is not defined or is of no SQL kind.
+        InfrastructureError: The connection is not found: not defined, or Airflow did not answer.
+        PlatformError: The connection cannot be used.
     """
     connection = _connection(conn_id)
     if connection is None:
-        raise UserError(
-            f"the Airflow connection {conn_id!r} is not defined; expected the database of the labelled conversations",
-            failure_code="labelled_data_connection_missing",
-            remedy=f"Define it (`airflow connections add {conn_id} --conn-uri ...`), or name another in the setting "
-            "labelled_data_conn_id.",
-        )
+        raise _not_found(conn_id, purpose="the database of the labelled conversations", setting="labelled_data_conn_id")
     return _engine_of(connection, conn_id)
 
 
@@ -40,15 +39,19 @@ def run_store_engine(conn_id: str) -> Engine:
     """Return an engine for the record of runs; the caller disposes of it.
 
     Args:
-        conn_id: An Airflow connection; when it is not defined, a SQLite file in the Airflow home is used.
+        conn_id: An Airflow connection. Where the default one is not defined and all tasks run on one machine, a SQLite
+            file in the Airflow home takes its place.
 
     Raises:
-        UserError: The connection is of no SQL kind.
+        InfrastructureError: The connection is not found: not defined, or Airflow did not answer.
+        PlatformError: The connection cannot be used.
     """
     connection = _connection(conn_id)
-    if connection is None:
+    if connection is not None:
+        return _engine_of(connection, conn_id)
+    if conn_id == Settings().run_store_conn_id and set(executors()) <= ONE_MACHINE_EXECUTORS:
         return create_engine(f"sqlite:///{airflow_home() / 'peft_retraining.db'}")
-    return _engine_of(connection, conn_id)
+    raise _not_found(conn_id, purpose="the record of runs", setting="run_store_conn_id")
 
 
 def _connection(conn_id: str) -> Any:
@@ -58,16 +61,29 @@ def _connection(conn_id: str) -> Any:
         return None
 
 
+def _not_found(conn_id: str, *, purpose: str, setting: str) -> InfrastructureError:
+    # Airflow says the same of a connection that is not defined and of one that it could not look up just now, so this
+    # has to count as something that may pass.
+    return InfrastructureError(
+        f"the Airflow connection {conn_id!r} for {purpose} is not defined, or Airflow could not be asked for it",
+        failure_code="connection_not_found",
+        remedy=f"Define it (`airflow connections add {conn_id} --conn-uri ...`), or correct the setting {setting}.",
+    )
+
+
 def _engine_of(connection: Any, conn_id: str) -> Engine:
-    hook = connection.get_hook()
-    if not isinstance(hook, DbApiHook):
-        raise UserError(
-            f"the Airflow connection {conn_id!r} is of the kind {connection.conn_type!r}; expected an SQL database",
-            failure_code="connection_not_sql",
-            remedy="Use a connection of a kind whose provider offers SQL, for example sqlite or postgres.",
-        )
-    url = hook.get_sqlalchemy_engine().url
-    if url.get_backend_name() != "postgresql":
-        return create_engine(url)
-    # A server that is away must cost a task seconds, not the kernel's two minutes.
-    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS})
+    try:
+        hook = connection.get_hook()
+        if not isinstance(hook, DbApiHook):
+            raise ValueError(f"it is of the kind {connection.conn_type!r}; expected an SQL database")
+        url = hook.get_sqlalchemy_engine().url
+        if url.get_backend_name() != "postgresql":
+            return create_engine(url)
+        # A server that is away must cost a task seconds, not the kernel's two minutes.
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS})
+    except (AirflowException, SQLAlchemyError, ImportError, ValueError, NotImplementedError) as error:
+        raise PlatformError(
+            f"the Airflow connection {conn_id!r} cannot be used: {error}",
+            failure_code="connection_unusable",
+            remedy="Use a connection whose provider is installed and offers SQL, for example sqlite or postgres.",
+        ) from error

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import DAG, AssetAlias, CronDataIntervalTimetable, Param
 from croniter import croniter
 
-from peft_retraining.callbacks import record_failure
+from peft_retraining.callbacks import record_failure, record_run_failure
 from peft_retraining.operators.preflight import PreflightOperator
 from peft_retraining.operators.publish_adapter import PublishAdapterOperator, adapter_alias
 from peft_retraining.operators.snapshot_training_data import SnapshotTrainingDataOperator
@@ -48,6 +48,7 @@ def build_retraining_dag(settings: Settings) -> DAG:
         catchup=False,
         max_active_runs=1,
         params=_params(settings),
+        on_failure_callback=record_run_failure,
         default_args={
             "retries": settings.retries,
             "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
@@ -69,6 +70,8 @@ def build_retraining_dag(settings: Settings) -> DAG:
             task_id="train_adapter",
             settings=settings,
             pool=settings.pool,
+            # Of all runs together: a backfill has its own max_active_runs, ten unless it is told otherwise.
+            max_active_tis_per_dag=1,
             execution_timeout=timedelta(seconds=settings.train_timeout_seconds),
         )
         publish = PublishAdapterOperator(

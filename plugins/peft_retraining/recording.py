@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,13 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from sqlalchemy.engine import Engine
 
 from peft_retraining.connections import run_store_engine
 from peft_retraining.errors import FailureClass, RetrainingError
 from peft_retraining.identity import AttemptKey
 from peft_retraining.run_context import attempt_key
-from peft_retraining.run_store.records import AttemptFacts, Failure, RunFacts
+from peft_retraining.run_store.records import AttemptFacts, Failure, RunFacts, TrainingRun
 from peft_retraining.run_store.states import RunState
 from peft_retraining.run_store.store import RunStore
 from peft_retraining.settings import Settings
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_RUN_FACTS = frozenset(RunFacts.__dataclass_fields__)
+_SILENCE_SECONDS = 60.0
+"""After the record could not be written, progress is not offered to it again before this has passed."""
 
 
 class FailedForGood(AirflowFailException):
@@ -58,28 +61,44 @@ class FailedForNow(AirflowException):
 class TaskRecord:
     """The record of one try of one task, open while the try runs."""
 
-    def __init__(self, settings: Settings, key: AttemptKey) -> None:
+    def __init__(self, settings: Settings, key: AttemptKey, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Name the try; the database is opened at the first word.
 
         Args:
             settings: Says which connection the record is behind.
             key: Which try of which task.
+            clock: Seconds, for tests.
         """
         self._settings = settings
         self._key = key
+        self._clock = clock
         self._started_at = datetime.now(UTC)
+        self._engine: Engine | None = None
         self._store: RunStore | None = None
-        self._engine: Any = None
+        self._silent_until = float("-inf")
 
-    def run(self, *, state: RunState | None = None, **facts: Any) -> None:
+    def run(
+        self,
+        *,
+        state: RunState | None = None,
+        state_at: datetime | None = None,
+        failure: Failure | None = None,
+        **facts: Any,
+    ) -> None:
         """Record what became known about the run as a whole.
 
         Args:
             state: Where the run as a whole is; only the last task knows that it succeeded.
+            state_at: Since when; ``None``: now.
+            failure: Why the run failed, where no task can tell.
             facts: Fields of ``RunFacts``.
         """
-        with self._best_effort():
-            self._opened().record_run(self._key.dag_id, self._key.run_id, RunFacts(**facts), state=state)
+        self._write(
+            lambda store: store.record_run(
+                self._key.dag_id, self._key.run_id, RunFacts(**facts), state=state, state_at=state_at, failure=failure
+            ),
+            insist=True,
+        )
 
     def attempt(self, state: RunState, **facts: Any) -> None:
         """Record where this try is.
@@ -88,22 +107,22 @@ class TaskRecord:
             state: The try's state.
             facts: Fields of ``AttemptFacts``.
         """
-        with self._best_effort():
-            now = datetime.now(UTC)
-            ending = {"ended_at": now} if state.is_terminal else {}
-            known = {"started_at": self._started_at, "heartbeat_at": now, **ending, **facts}
-            self._opened().record_attempt(self._key, state, AttemptFacts(**known))
+        now = datetime.now(UTC)
+        ending = {"ended_at": now} if state.is_terminal else {}
+        known = {"started_at": self._started_at, "heartbeat_at": now, **ending, **facts}
+        self._write(
+            lambda store: store.record_attempt(self._key, state, AttemptFacts(**known)), insist=state.is_terminal
+        )
 
     def earlier_try_succeeded(self) -> bool:
         """Return whether an earlier try of this very task is known to have succeeded."""
-        run = None
-        with self._best_effort():
-            run = self._opened().run_of(self._key.dag_id, self._key.run_id)
+        found: list[TrainingRun | None] = []
+        self._write(lambda store: found.append(store.run_of(self._key.dag_id, self._key.run_id)), insist=True)
+        attempts = [attempt for run in found if run is not None for attempt in run.attempts or ()]
         return any(
-            attempt.state is RunState.SUCCEEDED
-            for attempt in (run.attempts if run and run.attempts else ())
+            attempt.state is RunState.SUCCEEDED and attempt.key.try_number < self._key.try_number
+            for attempt in attempts
             if (attempt.key.task_id, attempt.key.map_index) == (self._key.task_id, self._key.map_index)
-            and attempt.key.try_number < self._key.try_number
         )
 
     def close(self) -> None:
@@ -111,17 +130,23 @@ class TaskRecord:
         if self._engine is not None:
             self._engine.dispose()
 
-    def _opened(self) -> RunStore:
-        if self._store is None:
-            self._engine = run_store_engine(self._settings.run_store_conn_id)
-            self._store = RunStore.open(self._engine)
-        return self._store
+    def _write(self, action: Callable[[RunStore], None], *, insist: bool) -> None:
+        """Do something with the record; when that fails, the task goes on.
 
-    @contextlib.contextmanager
-    def _best_effort(self) -> Iterator[None]:
+        Args:
+            action: What to do.
+            insist: Try also shortly after a failure: what is said once must not be lost for the sake of quiet.
+        """
+        if not insist and self._clock() < self._silent_until:
+            return
         try:
-            yield
+            if self._engine is None:
+                self._engine = run_store_engine(self._settings.run_store_conn_id)
+            if self._store is None:
+                self._store = RunStore.open(self._engine)
+            action(self._store)
         except RetrainingError as error:
+            self._silent_until = self._clock() + _SILENCE_SECONDS
             _log.warning("The record of runs was not updated; the task goes on: %s %s", error, error.remedy)
 
 
@@ -206,6 +231,17 @@ def failure_of(error: BaseException | str | None) -> Failure:
         failure_class=FailureClass.PLATFORM,
         retryable=True,
         remedy="The task log has the whole traceback; please report it if it is not of your own code.",
+    )
+
+
+def run_timed_out() -> Failure:
+    """Say in the record's words that a DAG run took too long as a whole."""
+    return Failure(
+        failure_code="run_timed_out",
+        failure_reason="the DAG run took longer than its dagrun_timeout; Airflow ended it",
+        failure_class=FailureClass.USER,
+        retryable=False,
+        remedy="Raise the DAG's dagrun_timeout, or train fewer rows or epochs.",
     )
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
@@ -62,13 +62,15 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     Raises:
         DocumentUnreadable: Missing, too large, not JSON, or not an object.
         ContractVersionError: Another major version wrote it.
-        DocumentInvalid: Fields are missing or of the wrong type.
+        DocumentInvalid: Fields are missing or of the wrong type, or a number is not finite.
     """
     return from_mapping(read_json_object(path), kind, document=str(path))
 
 
 def read_json_object(path: Path) -> Mapping[str, Any]:
-    """Read a file that must hold one JSON object, with every number finite.
+    """Read a file that must hold one JSON object.
+
+    ``NaN`` and the infinities, which JSON does not have, come as such: ``from_mapping`` says which field has one.
 
     Raises:
         DocumentUnreadable: Missing, too large, not UTF-8, not JSON, too deep, or not an object.
@@ -79,7 +81,7 @@ def read_json_object(path: Path) -> Mapping[str, Any]:
             content = stream.read(MAX_DOCUMENT_BYTES + 1)
         if len(content) > MAX_DOCUMENT_BYTES:
             raise DocumentUnreadable(document=document, problem=f"it is larger than {MAX_DOCUMENT_BYTES} bytes")
-        body = json.loads(content.decode("utf-8"), parse_constant=refuse_constant)
+        body = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise DocumentUnreadable(document=document, problem=error.strerror or type(error).__name__) from error
     except (ValueError, RecursionError) as error:
@@ -99,7 +101,7 @@ def from_mapping(body: Mapping[str, Any], kind: type[Document], *, document: str
 
     Raises:
         ContractVersionError: Another major version wrote it.
-        DocumentInvalid: Fields are missing or of the wrong type.
+        DocumentInvalid: Fields are missing or of the wrong type, or a number is not finite.
     """
     check_contract_version(body.get("contract_version"), document=document)
     problems: list[str] = []
@@ -148,6 +150,7 @@ def _decode_dataclass(body: Any, kind: type, place: str, problems: list[str]) ->
 def _decode(value: Any, hint: Any, where: str, problems: list[str]) -> Any:  # noqa: PLR0911 - one return a kind
     origin = typing.get_origin(hint)
     if hint is Any:
+        problems += (f"{place} is not finite" for place in _places_not_finite(value, where))
         return value
     if origin in (Union, types.UnionType):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
@@ -170,7 +173,11 @@ def _decode(value: Any, hint: Any, where: str, problems: list[str]) -> Any:  # n
 
 
 def _decode_scalar(value: Any, hint: type, where: str, problems: list[str]) -> Any:
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and (hint is float or isinstance(value, float)) and not _is_finite(value):
+        problems.append(f"{where} is not finite")
+        return None
+    if hint is float and is_number:
         return float(value)
     if hint is not float and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
@@ -183,3 +190,23 @@ def _decode_scalar(value: Any, hint: type, where: str, problems: list[str]) -> A
             return None
     problems.append(f"{where} must be of type {hint.__name__}, not {type(value).__name__}")
     return None
+
+
+def _places_not_finite(value: Any, where: str) -> Iterator[str]:
+    # Not by recursion: what the reader of JSON lets pass may be too deep for it.
+    pending = [(where, value)]
+    while pending:
+        place, item = pending.pop()
+        if isinstance(item, Mapping):
+            pending += ((f"{place}.{key}", inner) for key, inner in item.items())
+        elif isinstance(item, list):
+            pending += ((f"{place}[{index}]", inner) for index, inner in enumerate(item))
+        elif isinstance(item, float) and not _is_finite(item):
+            yield place
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number that no float can hold
+        return False

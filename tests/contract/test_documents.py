@@ -16,6 +16,7 @@ from training_contract.durable_files import TEMPORARY_PREFIX
 from training_contract.errors import ContractVersionError, DocumentInvalid, DocumentUnreadable
 from training_contract.exit_codes import ExitCode
 from training_contract.process_exit import ProcessExit
+from training_contract.result import TrainingResult
 from training_contract.run_spec import RunSpec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,7 +73,6 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         (b"", "not JSON"),
         (b'{"a": 1', "not JSON"),
         (b"[1, 2]", "not a JSON object"),
-        (b'{"a": NaN}', "not JSON"),
         (b'{"a": "\xff"}', "not JSON"),
         (b"[" * 100_000, "not JSON"),
     ],
@@ -83,6 +83,41 @@ def test_a_file_that_is_no_document_says_why(tmp_path: Path, content: bytes, wor
 
     with pytest.raises(DocumentUnreadable, match=words):
         read_json_object(path)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        pytest.param("result", "metrics.train_loss", id="a loss"),
+        pytest.param("result", "metrics.global_step", id="a whole number"),
+        pytest.param("spec", "peft_settings.r", id="a setting of any type"),
+        pytest.param("spec", "peft_settings.nested[0].deep", id="a setting inside a setting"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named(tmp_path: Path, name: str, place: str, number: str) -> None:
+    body = json.loads((GOLDEN / f"{name}.json").read_text())
+    body.get("peft_settings", {})["nested"] = [{"deep": 1}]
+    *path, last = place.replace("[0]", ".0").split(".")
+    parent = body
+    for key in path:
+        parent = parent[int(key) if isinstance(parent, list) else key]
+    parent[last] = "HERE"
+    file = tmp_path / f"{name}.json"
+    file.write_text(json.dumps(body).replace('"HERE"', number))
+
+    with pytest.raises(DocumentInvalid) as caught:
+        read_document(file, type(EXAMPLES[name]))
+
+    assert caught.value.problems == (f"{place} is not finite",)
+
+
+def test_a_whole_number_too_large_for_a_float_is_not_finite() -> None:
+    body = json.loads((GOLDEN / "result.json").read_text())
+    body["metrics"]["train_loss"] = 10**400
+
+    with pytest.raises(DocumentInvalid, match=r"metrics\.train_loss is not finite"):
+        from_mapping(body, TrainingResult, document="result.json")
 
 
 def test_a_missing_document_is_named(tmp_path: Path) -> None:

@@ -39,7 +39,6 @@ COMPOSED_FAILURE_CODES = {
     "snapshot_missing",
     "preflight_report_missing",
     ExitCode.DISK_FULL.failure_code,
-    ExitCode.TRAINING_DIVERGED.failure_code,
 }
 
 

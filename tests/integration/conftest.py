@@ -53,6 +53,10 @@ class NightlyJob:
         assert run is not None, f"nothing is recorded of {run_id}"
         return run
 
+    def database(self, conn_id: str) -> Path:
+        """Return where a test's own labelled database goes; nobody but the test creates it."""
+        return self.labelled_database.with_name(f"{conn_id}.db")
+
     def labelled(self, query: str, *values: object) -> list[tuple[object, ...]]:
         """Ask the labelled database."""
         connection = sqlite3.connect(self.labelled_database)
@@ -103,8 +107,13 @@ def nightly_job(tmp_path_factory: pytest.TempPathFactory, postgresql_url: str) -
         # Airflow fails them now and then ("database is locked"). The product's own databases stay SQLite here.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgresql_url,
         "AIRFLOW_CONN_LABELLED_DATA": f"sqlite:///{database}",
+        "AIRFLOW_CONN_UNREACHABLE_DATABASE": "postgresql://reader:s3cret-password@127.0.0.1:1/labelled",
         "AIRFLOW_CONN_MISSING_DATABASE": f"sqlite:///{home / 'missing.db'}",
         "AIRFLOW_CONN_UNUSABLE_ROWS": f"sqlite:///{unusable_rows(home / 'unusable.db')}",
+        **{
+            f"AIRFLOW_CONN_{conn_id.upper()}": f"sqlite:///{home / conn_id}.db"
+            for conn_id in ("late_rows", "too_few_rows", "cleared")
+        },
         "AIRFLOW_CONN_PEFT_RETRAINING_DB": run_store_url,
         "AIRFLOW__PEFT_RETRAINING__RUNNER": "process",
         "AIRFLOW__PEFT_RETRAINING__TRAINER_COMMAND": trainer_command(
@@ -121,7 +130,10 @@ def nightly_job(tmp_path_factory: pytest.TempPathFactory, postgresql_url: str) -
         dags_folder=dags,
         plugins_folder=REPOSITORY / "plugins",
         environment=environment,
-        wait_for_dags=["nightly_peft_retraining", "nightly_second_adapter", "docker_runner", "nightly_real_trainer"],
+        wait_for_dags=[
+            *("nightly_peft_retraining", "nightly_second_adapter", "docker_runner", "nightly_real_trainer"),
+            "late_rows",
+        ],
     )
     with airflow:
         airflow.rest.unpause("nightly_peft_retraining")

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.integration
 
 CASES = {
     "missing_database": ("wait_for_labelled_data", "labelled_data_missing", "missing.db does not exist"),
-    "missing_connection": ("wait_for_labelled_data", "labelled_data_connection_missing", "'never_defined'"),
+    "unreachable_database": ("wait_for_labelled_data", "labelled_data_unavailable", "does not answer"),
+    "missing_connection": ("wait_for_labelled_data", "connection_not_found", "'never_defined'"),
     "missing_table": ("wait_for_labelled_data", "labelled_table_missing", "'ask_ai_querys' does not exist"),
     "missing_column": ("wait_for_labelled_data", "labelled_column_missing", "'answers' (setting completion_column)"),
     "no_usable_rows": ("snapshot_training_data", "no_usable_rows", "0 usable rows"),
@@ -54,5 +55,17 @@ def test_nothing_was_published(nightly_job: NightlyJob, failed_runs: dict[str, T
     assert not list((nightly_job.adapters_directory / "never_published").glob("versions/*"))
 
 
-def test_no_secret_of_a_connection_is_in_a_row(failed_runs: dict[str, TrainingRun]) -> None:
-    assert not [run for run in failed_runs.values() if run.failure and "s3cret" in run.failure.failure_reason]
+def test_no_password_of_a_connection_is_in_row_xcom_or_log(
+    nightly_job: NightlyJob, failed_runs: dict[str, TrainingRun]
+) -> None:
+    dag_id, task_id = "unreachable_database", "wait_for_labelled_data"
+    record = failed_runs[dag_id]
+    rest = nightly_job.airflow.rest
+    told = [
+        repr(record),
+        str(rest.xcom(dag_id, record.run_id, task_id, "training_failure")),
+        rest.task_log(dag_id, record.run_id, task_id),
+    ]
+
+    assert all("127.0.0.1" in text for text in told)
+    assert not [text for text in told if "s3cret" in text]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from integration.conftest import RUN_LIMIT_SECONDS, NightlyJob
+from peft_retraining.run_store.states import RunState
 from training_contract.locations import path_component
 
 pytestmark = pytest.mark.integration
@@ -63,6 +64,10 @@ def test_a_killed_task_takes_its_trainer_with_it(nightly_job: NightlyJob) -> Non
     wait_until(lambda: not processes_of(directory), "the trainer to end")
     state = nightly_job.airflow.rest.wait_for_run(DAG, run_id, timeout_seconds=RUN_LIMIT_SECONDS)
     assert state == "failed"
+    wait_until(lambda: nightly_job.record(DAG, run_id).state is RunState.FAILED, "the run's row to be closed")
+    failure = nightly_job.record(DAG, run_id).failure
+    assert failure is not None
+    assert failure.failure_code == "task_ended_without_word"
 
 
 def test_a_task_that_is_marked_failed_stops_its_trainer(nightly_job: NightlyJob) -> None:

@@ -125,7 +125,6 @@ def test_without_a_connection_the_record_is_a_file_in_the_airflow_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    monkeypatch.setenv("AIRFLOW__PEFT_RETRAINING__RUN_STORE_CONN_ID", "never_defined")
 
     assert main(["db", "upgrade"]) == 0
 
@@ -133,7 +132,7 @@ def test_without_a_connection_the_record_is_a_file_in_the_airflow_home(
 
 
 def test_cache_prefetch_asks_the_trainers_environment(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     paths = ":".join(str(REPOSITORY / folder) for folder in ("tests", "trainer_image", "plugins"))
     command = shlex.join(["env", f"PYTHONPATH={paths}", sys.executable, "-m", "torch_free_trainer"])
@@ -142,7 +141,35 @@ def test_cache_prefetch_asks_the_trainers_environment(
 
     assert main(["cache", "prefetch", "--base-model", "google/flan-t5-small"]) == 0
 
-    assert json.loads(capsys.readouterr().out) == {"cache_state": "complete"}
+    assert json.loads(capfd.readouterr().out) == {"cache_state": "complete"}
+
+
+@pytest.mark.parametrize(
+    ("given", "fetched"),
+    [
+        pytest.param([], ["google/flan-t5-small", "v1"], id="nothing"),
+        pytest.param(["--base-model", "google/flan-t5-small"], ["google/flan-t5-small", "v1"], id="configured model"),
+        pytest.param(["--base-model", "other/model"], ["other/model", None], id="another model"),
+        pytest.param(["--revision", "v2"], ["google/flan-t5-small", "v2"], id="another revision"),
+        pytest.param(["--base-model", "other/model", "--revision", "v2"], ["other/model", "v2"], id="both"),
+    ],
+)
+def test_cache_prefetch_keeps_the_configured_revision_for_the_configured_model(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], given: list[str], fetched: list[str | None]
+) -> None:
+    trainer = (
+        "import argparse, json; parser = argparse.ArgumentParser(); parser.add_argument('command'); "
+        "[parser.add_argument(name) for name in ('--base-model', '--revision', '--cache-dir')]; "
+        "given = parser.parse_args(); print(json.dumps([given.base_model, given.revision])); raise SystemExit(33)"
+    )
+    monkeypatch.setenv("AIRFLOW__PEFT_RETRAINING__RUNNER", "process")
+    monkeypatch.setenv("AIRFLOW__PEFT_RETRAINING__TRAINER_COMMAND", shlex.join([sys.executable, "-c", trainer]))
+    monkeypatch.setenv("AIRFLOW__PEFT_RETRAINING__BASE_MODEL_NAME_OR_PATH", "google/flan-t5-small")
+    monkeypatch.setenv("AIRFLOW__PEFT_RETRAINING__BASE_MODEL_REVISION", "v1")
+
+    assert main(["cache", "prefetch", *given]) == 33
+
+    assert json.loads(capfd.readouterr().out) == fetched
 
 
 def test_a_failure_has_cause_and_remedy_on_stderr(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,13 +12,16 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 from sqlalchemy import create_engine
 
-from peft_retraining.callbacks import XCOM_KEY, record_failure
+from peft_retraining.callbacks import XCOM_KEY, record_failure, record_run_failure
 from peft_retraining.errors import InfrastructureError, UserError
-from peft_retraining.recording import FailedForGood, FailedForNow, recorded_task
-from peft_retraining.run_store.records import TrainingAttempt
+from peft_retraining.identity import AttemptKey
+from peft_retraining.recording import FailedForGood, FailedForNow, TaskRecord, recorded_task
+from peft_retraining.run_store.records import AttemptFacts, TrainingAttempt
 from peft_retraining.run_store.states import RunState
 from peft_retraining.run_store.store import RunStore
 from peft_retraining.settings import Settings
+
+KEY = AttemptKey(dag_id="d", run_id="r", task_id="train_adapter")
 
 
 class TaskInstance(SimpleNamespace):
@@ -126,6 +130,84 @@ def test_a_record_that_is_away_changes_no_tasks_fate(
         record.run(new_row_count=3)
 
     assert "the task goes on" in caplog.text
+
+
+def test_progress_is_not_offered_again_soon_to_a_record_that_is_away_but_the_end_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_PEFT_RETRAINING_DB", f"sqlite:///{tmp_path / 'no' / 'such' / 'directory.db'}")
+    now = [0.0]
+    record = TaskRecord(Settings(), KEY, clock=lambda: now[0])
+
+    def warnings_after(state: RunState) -> int:
+        caplog.clear()
+        record.attempt(state)
+        return caplog.text.count("the task goes on")
+
+    assert warnings_after(RunState.RUNNING) == 1
+    assert warnings_after(RunState.RUNNING) == 0
+    assert warnings_after(RunState.FAILED) == 1
+    now[0] = 61.0
+    assert warnings_after(RunState.RUNNING) == 1
+
+
+def test_a_connection_that_cannot_be_used_changes_no_tasks_fate(
+    monkeypatch: pytest.MonkeyPatch, context: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_PEFT_RETRAINING_DB", "nosuchkind://host/database")
+
+    with recorded_task(context, Settings()):
+        pass
+    record_failure({**context, "exception": FailedForGood(USER_ERROR)})
+
+    assert "the task goes on" in caplog.text
+    assert context["ti"].pushed[XCOM_KEY]["failure_code"] == "thing_wrong"
+
+
+@pytest.mark.parametrize(("earlier", "answer"), [(RunState.SUCCEEDED, True), (RunState.FAILED, False), (None, False)])
+def test_an_earlier_try_that_succeeded_is_known(store: RunStore, earlier: RunState | None, answer: bool) -> None:
+    if earlier is not None:
+        store.record_attempt(replace(KEY, try_number=1), earlier)
+        store.record_attempt(replace(KEY, task_id="another", try_number=1), RunState.SUCCEEDED)
+
+    assert TaskRecord(Settings(), replace(KEY, try_number=2)).earlier_try_succeeded() is answer
+
+
+def dag_context(reason: str = "task_failure") -> Any:
+    return {
+        "dag_run": SimpleNamespace(dag_id="d", run_id="r", end_date=datetime.now(UTC)),
+        "dag": SimpleNamespace(tasks=[SimpleNamespace(settings=Settings())]),
+        "reason": reason,
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "failure_code"), [("task_failure", "task_ended_without_word"), ("timed_out", "run_timed_out")]
+)
+def test_the_dags_callback_closes_a_run_whose_last_task_was_killed(
+    store: RunStore, reason: str, failure_code: str
+) -> None:
+    store.record_attempt(KEY, RunState.RUNNING, AttemptFacts(started_at=datetime.now(UTC)))
+
+    record_run_failure(dag_context(reason))
+
+    run = store.run_of("d", "r")
+    assert run is not None
+    assert run.state is RunState.FAILED
+    assert run.failure is not None
+    assert run.failure.failure_code == failure_code
+
+
+def test_the_dags_callback_leaves_a_recorded_cause_alone(store: RunStore, context: Any) -> None:
+    with pytest.raises(FailedForGood):
+        fail(context, USER_ERROR)
+
+    record_run_failure(dag_context())
+
+    run = store.run_of("d", "r")
+    assert run is not None
+    assert run.failure is not None
+    assert (run.failure.failure_code, run.failed_task_id) == ("thing_wrong", "train_adapter")
 
 
 def test_the_callback_pushes_the_report_only_in_the_tasks_own_process(store: RunStore, context: Any) -> None:

@@ -49,6 +49,8 @@ def train(run_directory: RunDirectory, attempt: AttemptDirectory) -> int:
                 time.sleep(600)
             if behaviour == "fail":
                 return fail(attempt, events, ExitCode.INTERNAL_ERROR, "planned failure")
+            if behaviour == "fail_once" and attempt.number == 1:
+                return fail(attempt, events, ExitCode.MODEL_DOWNLOAD_FAILED, "planned failure that passes")
             if behaviour == "exit_0_without_result":
                 return 0
             if behaviour == "chatter":
@@ -57,7 +59,10 @@ def train(run_directory: RunDirectory, attempt: AttemptDirectory) -> int:
                 return 1
     attempt.adapter_directory.mkdir()
     adapter = attempt.adapter_directory / "adapter_model.safetensors"
-    adapter.write_bytes(spec.data.digest.encode() + str(spec.training.seed).encode())
+    weights = f"{spec.data.digest}{spec.training.seed}"
+    if behaviour == "other_weights_each_attempt":
+        weights += f" attempt {attempt.number}"
+    adapter.write_bytes(weights.encode())
     write_document(attempt.result_file, result_of(spec, run_directory, attempt, broken=behaviour == "broken_result"))
     if behaviour == "torn_adapter":
         adapter.write_bytes(b"torn")

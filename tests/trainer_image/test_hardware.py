@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_trainer.environment import prepare_environment
+from peft_trainer.environment import prepare_environment, silence
 from peft_trainer.errors import GpuUnavailable
 from peft_trainer.hardware import choose_device, cpu_threads
 from peft_trainer.memory import available_bytes
@@ -103,6 +103,14 @@ def test_nobody_phones_home() -> None:
     environ = environment_for(GpuUse.NEVER)
     assert (environ["HF_HUB_DISABLE_TELEMETRY"], environ["HF_HUB_OFFLINE"]) == ("1", "1")
     assert "HF_HUB_OFFLINE" not in environment_for(GpuUse.NEVER, local_files_only=False)
+
+
+@pytest.mark.parametrize("progress_bars", [True, False])
+def test_progress_bars_are_drawn_only_for_somebody_who_watches(progress_bars: bool) -> None:
+    environ: dict[str, str] = {}
+    silence(environ, progress_bars=progress_bars)
+    assert ("HF_HUB_DISABLE_PROGRESS_BARS" not in environ) is progress_bars
+    assert environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
 
 def test_threads_that_wait_sleep_unless_someone_decided_otherwise() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from huggingface_hub.errors import (
 
 from peft_trainer import model_location
 from peft_trainer.errors import ModelDownloadFailed, ModelInvalid, ModelNotCached, ModelNotFound, TrainerError
-from peft_trainer.model_location import ModelSource, locate
+from peft_trainer.model_location import ModelSource, locate, prefetch_command
 from peft_trainer.prefetch import prefetch, print_prefetched
 from training_contract.exit_codes import ExitCode
 from training_contract.run_spec import BaseModelSpec
@@ -32,6 +35,18 @@ RESPONSE = httpx2.Response(404, request=httpx2.Request("GET", "https://hub.examp
 
 def spec_of(cache: Path, *, name: str = HUB_ID, local_files_only: bool = True) -> BaseModelSpec:
     return BaseModelSpec(base_model_name_or_path=name, local_files_only=local_files_only, cache_directory=str(cache))
+
+
+def prefetched_by(remedy: str) -> tuple[str, str | None]:
+    """Model and revision of the command in a remedy, as a shell and the command line of the Airflow side read it."""
+    program, *arguments = shlex.split(remedy[remedy.index("peft-retraining") :])
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("command", nargs=2)
+    parser.add_argument("--base-model")
+    parser.add_argument("--revision")
+    given = parser.parse_args(arguments)
+    assert (program, given.command) == ("peft-retraining", ["cache", "prefetch"])
+    return given.base_model, given.revision
 
 
 @pytest.fixture
@@ -75,11 +90,32 @@ def test_what_is_missing_is_downloaded_if_that_is_allowed(tmp_path: Path, tiny_c
     assert not any(pattern.endswith((".bin", ".pt", ".py")) for pattern in asked["allow_patterns"])
 
 
-def test_an_empty_cache_is_not_filled_when_the_run_is_offline(tmp_path: Path, hub: Any) -> None:
+@pytest.mark.parametrize("revision", [None, "v1.1"])
+def test_an_empty_cache_is_not_filled_when_the_run_is_offline(tmp_path: Path, hub: Any, revision: str | None) -> None:
     hub(_never)
     with pytest.raises(ModelNotCached, match="must not download") as caught:
-        locate(spec_of(tmp_path))
-    assert "peft-retraining cache prefetch" in caught.value.remedy
+        locate(replace(spec_of(tmp_path), revision=revision))
+    assert prefetched_by(caught.value.remedy) == (HUB_ID, revision)
+
+
+@pytest.mark.parametrize("revision", [None, "v1.1", "refs/pr/1"])
+@pytest.mark.parametrize("model", [HUB_ID, "/models/it's mine"])
+def test_the_command_that_fills_the_cache_names_model_and_revision(model: str, revision: str | None) -> None:
+    assert prefetched_by(prefetch_command(model, revision)) == (model, revision)
+
+
+@pytest.mark.parametrize("revision", [None, "v1.1"])
+@pytest.mark.parametrize("refusal", [HfHubHTTPError("500", response=RESPONSE), httpx2.ConnectTimeout("slow")])
+def test_after_a_failed_download_the_remedy_fetches_the_same_revision(
+    tmp_path: Path, hub: Any, refusal: Exception, revision: str | None
+) -> None:
+    def download(*_: Any, **__: Any) -> str:
+        raise refusal
+
+    hub(download)
+    with pytest.raises(ModelDownloadFailed) as caught:
+        locate(replace(spec_of(tmp_path, local_files_only=False), revision=revision))
+    assert prefetched_by(caught.value.remedy) == (HUB_ID, revision)
 
 
 def test_a_directory_that_is_not_there_is_not_found(tmp_path: Path) -> None:

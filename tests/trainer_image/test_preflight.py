@@ -164,11 +164,13 @@ def test_a_cache_that_is_not_filled_stops_only_a_run_that_may_not_download(  # n
     cache = tmp_path / "cache"
     if state == "partial":
         (fill_cache(cache, tiny_causal) / "model.safetensors").resolve().unlink()
-    run = make_run(HUB_ID, base_model={"cache_directory": str(cache), "local_files_only": local_files_only})
+    run = make_run(
+        HUB_ID, base_model={"cache_directory": str(cache), "revision": "main", "local_files_only": local_files_only}
+    )
     report = check_run(run)
     finding = next(finding for finding in report.findings if finding.code == f"MODEL_CACHE_{state.upper()}")
     assert finding.severity is severity
-    assert "peft-retraining cache prefetch" in finding.remedy
+    assert finding.remedy.endswith(f"peft-retraining cache prefetch --base-model {HUB_ID} --revision main")
     assert report.cache_state == state
 
 

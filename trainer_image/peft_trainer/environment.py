@@ -48,18 +48,16 @@ def prepare_environment(spec: RunSpec, environ: MutableMapping[str, str] = os.en
         environ["CUDA_VISIBLE_DEVICES"] = environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
 
-def silence(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Keep the libraries from phoning home and from drawing progress bars into the log.
+def silence(environ: MutableMapping[str, str] = os.environ, *, progress_bars: bool = False) -> None:
+    """Keep the libraries from phoning home, and from drawing progress bars into the log.
 
     Args:
         environ: The environment, for tests.
+        progress_bars: Whether somebody watches who wants them.
     """
-    environ.update(
-        HF_HUB_DISABLE_TELEMETRY="1",
-        DO_NOT_TRACK="1",
-        HF_HUB_DISABLE_PROGRESS_BARS="1",
-        HF_DATASETS_DISABLE_PROGRESS_BARS="1",
-    )
+    environ.update(HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
+    if not progress_bars:
+        environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
 
 
 def installed_versions() -> Mapping[str, str]:

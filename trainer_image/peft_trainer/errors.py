@@ -1,17 +1,17 @@
 """What can go wrong in the trainer, told apart by cause; each cause has its exit code in the contract.
 
+What only other exceptions tell (memory, disk, permissions, packages that are missing) is told apart in ``failure``.
+
 ::
 
     TrainerError                     carries exit_code and remedy
     |-- SpecInvalid                   spec.json is missing, unreadable or of another contract version
-    |-- RunDirectoryUnusable          the run directory is missing or cannot be written
     |-- DataInvalid                   the snapshot is missing, torn, or not the one the spec names
     |-- DataEmpty                     no row is left to train on or to judge with
     |-- ModelNotCached                the base model is not wholly there and must not be downloaded
     |-- ModelDownloadFailed           network, hub or access
     |-- ModelNotFound                 no such model, revision or directory
     |-- ModelInvalid                  damaged, unsafe (pickle) or unsupported files
-    |-- DependencyMissing             a Python package is missing or too old
     |-- AdapterSettingsInvalid        PEFT refuses the settings, or the peft_type is not supported
     |-- TrainingSettingsInvalid       the training settings cannot work
     |-- GpuUnavailable                a GPU is required and none can be used
@@ -49,12 +49,6 @@ class SpecInvalid(TrainerError):
     exit_code = ExitCode.SPEC_INVALID
 
 
-class RunDirectoryUnusable(TrainerError):
-    """The run directory is missing or cannot be written."""
-
-    exit_code = ExitCode.RUN_DIRECTORY_UNUSABLE
-
-
 class DataInvalid(TrainerError):
     """The snapshot is missing, torn, or not the one whose digest the spec names."""
 
@@ -89,12 +83,6 @@ class ModelInvalid(TrainerError):
     """The base model's files are damaged, unsafe (pickle) or of an unsupported kind."""
 
     exit_code = ExitCode.MODEL_INVALID
-
-
-class DependencyMissing(TrainerError):
-    """A Python package that the trainer needs is missing or too old."""
-
-    exit_code = ExitCode.DEPENDENCY_MISSING
 
 
 class AdapterSettingsInvalid(TrainerError):

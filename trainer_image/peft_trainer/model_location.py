@@ -76,7 +76,7 @@ def locate(spec: BaseModelSpec, *, verify_content: bool = False) -> tuple[ModelF
         logger.info("%s is not wholly in the cache (%s); downloading it.", files.name, files.problem)
         download(spec, cache_directory, damaged=bool(files.damaged))
         files, source = look(), ModelSource.DOWNLOAD
-    _refuse_unusable(files, source)
+    _refuse_unusable(spec, files, source)
     return files, source
 
 
@@ -92,6 +92,7 @@ def download(spec: BaseModelSpec, cache_directory: Path, *, damaged: bool = Fals
         ModelNotFound: There is no such model or revision, or no access to it.
         ModelDownloadFailed: Network or hub failed.
     """
+    prefetch = prefetch_command(spec.base_model_name_or_path, spec.revision)
     name = f"{spec.base_model_name_or_path} (revision {spec.revision or 'main'})"
     try:
         snapshot_download(
@@ -114,7 +115,7 @@ def download(spec: BaseModelSpec, cache_directory: Path, *, damaged: bool = Fals
     except (HfHubHTTPError, LocalEntryNotFoundError, EntryNotFoundError, ConnectionError) as error:
         raise ModelDownloadFailed(
             f"{name} could not be downloaded: {_first_line(error)}",
-            remedy=f"Check network, proxy and hub; then run: {prefetch_command(name)}",
+            remedy=f"Check network, proxy and hub; then run: {prefetch}",
         ) from error
     except Exception as error:
         # The hub's HTTP library has its own tree of errors, which changed with every major version.
@@ -122,13 +123,14 @@ def download(spec: BaseModelSpec, cache_directory: Path, *, damaged: bool = Fals
             raise
         raise ModelDownloadFailed(
             f"{name} could not be downloaded: {_first_line(error)}",
-            remedy=f"Check network, proxy and hub; then run: {prefetch_command(name)}",
+            remedy=f"Check network, proxy and hub; then run: {prefetch}",
         ) from error
 
 
-def _refuse_unusable(files: ModelFiles, source: ModelSource) -> None:
+def _refuse_unusable(spec: BaseModelSpec, files: ModelFiles, source: ModelSource) -> None:
     if files.state is CacheState.COMPLETE:
         return
+    prefetch = prefetch_command(spec.base_model_name_or_path, spec.revision)
     if files.is_directory and files.directory is None:
         raise ModelNotFound(
             f"the base model's directory {files.name} is not there",
@@ -142,9 +144,7 @@ def _refuse_unusable(files: ModelFiles, source: ModelSource) -> None:
     if files.damaged or files.is_directory:
         raise ModelInvalid(
             f"the files of {files.name} cannot be used: {files.problem}",
-            remedy="Copy the directory again."
-            if files.is_directory
-            else f"Fetch it again: {prefetch_command(files.name)}",
+            remedy="Copy the directory again." if files.is_directory else f"Fetch it again: {prefetch}",
         )
     if source is ModelSource.DOWNLOAD:
         raise ModelInvalid(
@@ -153,13 +153,19 @@ def _refuse_unusable(files: ModelFiles, source: ModelSource) -> None:
         )
     raise ModelNotCached(
         f"{files.name} is not wholly in the cache ({files.problem}) and this run must not download it",
-        remedy=f"Fill the cache first: {prefetch_command(files.name)}",
+        remedy=f"Fill the cache first: {prefetch}",
     )
 
 
-def prefetch_command(name: str) -> str:
-    """Return the command that brings a model into the cache, as a person would type it."""
-    return f"peft-retraining cache prefetch --base-model {shlex.quote(name)}"
+def prefetch_command(model: str, revision: str | None) -> str:
+    """Return the command that brings a model into the cache, as a person would type it.
+
+    Args:
+        model: Its hub id.
+        revision: Commit, tag or branch; ``None``: ``main``.
+    """
+    command = ["peft-retraining", "cache", "prefetch", "--base-model", model]
+    return shlex.join([*command, "--revision", revision] if revision else command)
 
 
 def _first_line(error: BaseException) -> str:

@@ -55,7 +55,7 @@ class Supervision:
         copy_limit_bytes: Copied of each stream to our own, in all.
     """
 
-    grace_seconds: float = 3.5
+    grace_seconds: float = 3.0
     drain_seconds: float = 1.0
     heartbeat_seconds: float = 5.0
     head_limit_bytes: int = HEAD_LIMIT_BYTES

@@ -24,7 +24,7 @@ def print_prefetched(base_model: str, *, revision: str | None, cache_directory: 
         cache_directory: The hub cache; ``None``: the library's own default.
     """
     logs.configure_logging()
-    environment.silence()
+    environment.silence(progress_bars=sys.stderr.isatty())
     try:
         line = prefetch(base_model, revision=revision, cache_directory=cache_directory)
     except Exception as error:

@@ -124,4 +124,4 @@ def _directory_findings(directory: Path) -> Iterator[Finding]:
         return
     if free < _LOW_DISK_BYTES:
         message = f"{free} bytes are free where the run directories lie"
-        yield warning_finding("DISK_LOW", message, "Free space there; checkpoints and the adapter must fit.")
+        yield warning_finding("DISK_SPACE_LOW", message, "Free space there; checkpoints and the adapter must fit.")

@@ -21,7 +21,7 @@ from peft_trainer.model_files import ModelFiles, inspect_model
 from peft_trainer.model_location import PATH_REMEDY, SAFETENSORS_REMEDY, cache_directory_of, prefetch_command
 from training_contract.locations import RunDirectory
 from training_contract.preflight_report import CacheState, Finding
-from training_contract.run_spec import GpuUse, RunSpec
+from training_contract.run_spec import BaseModelSpec, GpuUse, RunSpec
 
 _LIBRARIES_BYTES: Final = 1024**3
 _BYTES_PER_PARAMETER: Final = 8
@@ -47,7 +47,7 @@ def findings(run: RunDirectory, spec: RunSpec, files: ModelFiles) -> Iterator[Fi
         files: The base model's files.
     """
     yield from _data_findings(run, spec)
-    yield from _model_findings(files, local_files_only=spec.base_model.local_files_only)
+    yield from _model_findings(spec.base_model, files)
     yield from _adapter_findings(spec, files)
     yield from _gpu_findings(spec)
     yield from _memory_findings(files)
@@ -62,8 +62,9 @@ def _data_findings(run: RunDirectory, spec: RunSpec) -> Iterator[Finding]:
         yield error_finding("DATA_EMPTY", str(error), error.remedy)
 
 
-def _model_findings(files: ModelFiles, *, local_files_only: bool) -> Iterator[Finding]:
+def _model_findings(spec: BaseModelSpec, files: ModelFiles) -> Iterator[Finding]:
     name = files.name
+    prefetch = prefetch_command(spec.base_model_name_or_path, spec.revision)
     evidence = {"directory": str(files.directory or ""), "commit": files.commit or ""}
     if files.state is CacheState.COMPLETE:
         yield info_finding(
@@ -75,20 +76,18 @@ def _model_findings(files: ModelFiles, *, local_files_only: bool) -> Iterator[Fi
         message = f"{name} has no safetensors weights: {files.problem}; pickles can run code and are refused"
         yield error_finding("MODEL_UNSAFE_FORMAT", message, SAFETENSORS_REMEDY, evidence)
     elif files.damaged or files.is_directory:
-        remedy = (
-            "Copy the directory again." if files.is_directory else f"Fetch the model again: {prefetch_command(name)}"
-        )
+        remedy = "Copy the directory again." if files.is_directory else f"Fetch the model again: {prefetch}"
         message = f"the files of {name} cannot be used: {files.problem}"
         yield error_finding("MODEL_FILES_INVALID", message, remedy, evidence)
     else:
         code = "MODEL_CACHE_ABSENT" if files.directory is None else "MODEL_CACHE_PARTIAL"
         problem = f"{name} is not wholly in the cache ({files.problem})"
-        if local_files_only:
+        if spec.local_files_only:
             message = f"{problem} and this run must not download it"
-            yield error_finding(code, message, f"Fill the cache first: {prefetch_command(name)}", evidence)
+            yield error_finding(code, message, f"Fill the cache first: {prefetch}", evidence)
         else:
             message = f"{problem}; it will be downloaded when the run starts"
-            yield warning_finding(code, message, f"Or fill the cache first: {prefetch_command(name)}", evidence)
+            yield warning_finding(code, message, f"Or fill the cache first: {prefetch}", evidence)
 
 
 def _adapter_findings(spec: RunSpec, files: ModelFiles) -> Iterator[Finding]:

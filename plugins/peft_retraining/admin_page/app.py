@@ -17,7 +17,7 @@ from peft_retraining.connections import run_store_engine
 from peft_retraining.errors import RetrainingError
 from peft_retraining.run_store.presentation import run_as_dict
 from peft_retraining.run_store.states import RunState
-from peft_retraining.run_store.store import RunStore
+from peft_retraining.run_store.store import CursorInvalid, RunStore
 
 MAX_PAGE_RUNS = 100
 
@@ -48,17 +48,10 @@ def list_runs(
     ``next`` is what to give as ``before`` for the page after; it is absent on the last one.
     """
     readable = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    found: list[dict[str, Any]] = []
-    cursor = before
-    while len(found) <= limit:
-        page = store.runs(limit + 1, before=cursor, state=state)
-        found += [run_as_dict(run) for run in page if run.dag_id in readable]
-        if len(page) <= limit:
-            break
-        cursor = page[-1].cursor
-    answer: dict[str, Any] = {"runs": found[:limit]}
-    if len(found) > limit:
-        answer["next"] = found[limit - 1]["cursor"]
+    runs = store.runs(limit + 1, before=before, state=state, dag_ids=readable)
+    answer: dict[str, Any] = {"runs": [run_as_dict(run) for run in runs[:limit]]}
+    if len(runs) > limit:
+        answer["next"] = runs[limit - 1].cursor
     return answer
 
 
@@ -82,7 +75,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="PEFT retraining", version=__version__, docs_url=None, redoc_url=None)
     app.include_router(router)
     app.add_exception_handler(RetrainingError, _unavailable)
-    app.add_exception_handler(ValueError, _not_understood)
+    app.add_exception_handler(CursorInvalid, _not_understood)
     return app
 
 

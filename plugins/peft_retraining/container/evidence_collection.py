@@ -35,7 +35,6 @@ def collect_evidence(
     exit_code: int | None = None,
     report: RunnerReport | None = None,
     stop_requested: bool = False,
-    stalled: bool = False,
 ) -> Evidence:
     """Read an attempt's directory after its end.
 
@@ -44,7 +43,6 @@ def collect_evidence(
         exit_code: As the runner tells it; the record of the trainer's parent goes first. ``None``: it cannot tell.
         report: What else the runner knows.
         stop_requested: Whether we asked the trainer to stop.
-        stalled: Whether it gave no sign of life for too long.
     """
     report = report or RunnerReport()
     ending, _ = _read(attempt.process_exit_file, ProcessExit)
@@ -59,7 +57,6 @@ def collect_evidence(
         signal=end.signal,
         oom_killed=end.oom_killed,
         stop_requested=stop_requested or (ending is not None and ending.stop_requested),
-        stalled=stalled,
         last_phase=last_phase,
         terminal=terminal,
         failure=failure,

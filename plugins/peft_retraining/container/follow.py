@@ -1,4 +1,4 @@
-"""Follows a running trainer by its files: events, output, signs of life.
+"""Follows a running trainer by its files: events and output.
 
 Rests on the attempt's directory alone, so that a container and a local process are followed in one way, and so that
 whoever takes over a running trainer sees all of it, from the first line on.
@@ -65,9 +65,7 @@ class AttemptFollower:
             head_limit_bytes: How far the streams' files can be followed.
             clock: Seconds, for tests.
         """
-        self._attempt = attempt
         self._listener = listener
-        self._clock = clock
         self._events = EventReader(attempt.events_file)
         self._outputs = {
             stream: MeasuredLines(
@@ -79,19 +77,6 @@ class AttemptFollower:
             )
             for stream, file in ((OutputStream.STDOUT, attempt.stdout_file), (OutputStream.STDERR, attempt.stderr_file))
         }
-        self._heartbeat: int | None = None
-        self._heartbeat_seen_at = clock()
-        self._event_seen_at = clock()
-
-    @property
-    def heartbeat_age_seconds(self) -> float:
-        """How long the trainer's parent has given no sign of life, by our clock: a shared file's is another's."""
-        return self._clock() - self._heartbeat_seen_at
-
-    @property
-    def event_age_seconds(self) -> float:
-        """How long the trainer itself has reported nothing."""
-        return self._clock() - self._event_seen_at
 
     def read_new(self) -> None:
         """Tell the listener what is new."""
@@ -99,7 +84,6 @@ class AttemptFollower:
         for stream, lines in self._outputs.items():
             for line in lines.take_new():
                 self._listener.on_output(stream, line)
-        self._look_at_heartbeat()
         self._listener.on_tick()
 
     def read_rest(self) -> None:
@@ -117,14 +101,7 @@ class AttemptFollower:
         with contextlib.suppress(OSError):
             read.extend(self._events.read_new())
         for event in read:
-            self._event_seen_at = self._clock()
             self._listener.on_event(event)
-
-    def _look_at_heartbeat(self) -> None:
-        with contextlib.suppress(OSError):
-            touched_at = self._attempt.heartbeat_file.stat().st_mtime_ns
-            if touched_at != self._heartbeat:
-                self._heartbeat, self._heartbeat_seen_at = touched_at, self._clock()
 
 
 def follow(

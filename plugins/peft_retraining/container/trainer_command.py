@@ -81,7 +81,7 @@ def run_trainer_command(
     timeout_seconds: float,
     environment: Mapping[str, str] | None = None,
 ) -> CompletedCommand:
-    """Run a short command of the trainer, such as ``preflight`` or ``prefetch``, to its end.
+    """Run a short command of the trainer, such as ``preflight``, to its end and keep what it prints.
 
     Args:
         trainer_command: How the trainer is called, for example ``["/opt/trainer/bin/python", "-m", "peft_trainer"]``.
@@ -104,14 +104,38 @@ def run_trainer_command(
             # Also when Airflow's own time limit interrupts us: nothing may be left running.
             _kill_group(process.pid)
             if isinstance(error, TimeoutError):
-                raise InfrastructureError(
-                    f"the trainer command `{' '.join(arguments)}` took longer than {timeout_seconds:g} seconds",
-                    failure_code="trainer_command_timed_out",
-                    remedy="Look at the load of this machine and at its network; the next attempt starts afresh.",
-                ) from None
+                raise _took_too_long(arguments, timeout_seconds) from None
             raise
     stdout, stderr = (readable(bytes(end).decode("utf-8", "replace")) for end in ends)
     return CompletedCommand(exit_code=exit_code_of(exit_code), stdout=stdout, stderr=stderr)
+
+
+def show_trainer_command(trainer_command: Sequence[str], arguments: Sequence[str], *, timeout_seconds: float) -> int:
+    """Run a command of the trainer for the person who waits for it: it prints where we do, and Ctrl-C reaches it too.
+
+    Args:
+        trainer_command: How the trainer is called, for example ``["/opt/trainer/bin/python", "-m", "peft_trainer"]``.
+        arguments: What it is to do.
+        timeout_seconds: Longest duration; after that it is killed.
+
+    Returns:
+        The exit code, 0-255; 128+n when signal n ended it.
+
+    Raises:
+        PlatformError: There is no such command.
+        InfrastructureError: It took too long.
+    """
+    environment = trainer_environment(os.environ)
+    command = [*checked_command(trainer_command, environment), *arguments]
+    try:
+        completed = subprocess.run(
+            command, stdin=subprocess.DEVNULL, env=environment, timeout=timeout_seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise _took_too_long(arguments, timeout_seconds) from None
+    except OSError as error:
+        raise _cannot_be_started(command, error) from error
+    return exit_code_of(completed.returncode)
 
 
 def start_process(
@@ -132,16 +156,28 @@ def start_process(
             start_new_session=True,
         )
     except OSError as error:
-        raise PlatformError(
-            f"the trainer command cannot be started: {error.strerror}: {command[0]}",
-            failure_code="trainer_cannot_be_started",
-            remedy="Check that the program is for this machine, and the limits of processes and memory on this worker.",
-        ) from error
+        raise _cannot_be_started(command, error) from error
 
 
 def exit_code_of(return_code: int) -> int:
     """Return the exit code as a shell has it: 128+n for a process that signal n ended."""
     return return_code if return_code >= 0 else _SIGNALLED - return_code
+
+
+def _took_too_long(arguments: Sequence[str], timeout_seconds: float) -> InfrastructureError:
+    return InfrastructureError(
+        f"the trainer command `{' '.join(arguments)}` took longer than {timeout_seconds:g} seconds",
+        failure_code="trainer_command_timed_out",
+        remedy="Look at the load of this machine and at its network; the next attempt starts afresh.",
+    )
+
+
+def _cannot_be_started(command: Sequence[str], error: OSError) -> PlatformError:
+    return PlatformError(
+        f"the trainer command cannot be started: {error.strerror}: {command[0]}",
+        failure_code="trainer_cannot_be_started",
+        remedy="Check that the program is for this machine, and the limits of processes and memory on this worker.",
+    )
 
 
 def _read_to_end(process: subprocess.Popen[bytes], *, deadline: float) -> tuple[bytearray, bytearray]:

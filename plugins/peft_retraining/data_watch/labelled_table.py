@@ -14,7 +14,9 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
 
+from peft_retraining.data_watch.labelled_row import LabelledRow
 from peft_retraining.data_watch.windows import DataWindow
+from peft_retraining.database_address import shown_address
 from peft_retraining.errors import InfrastructureError, UserError
 from peft_retraining.settings import Settings
 
@@ -47,23 +49,6 @@ class LabelledTable:
             completion_column=settings.completion_column,
             created_at_column=settings.created_at_column,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledRow:
-    """A row as the database gave it, before anyone judged it.
-
-    Attributes:
-        source_id: Primary key as text, several columns joined by ``/``; empty for a table without one.
-        created_at: UTC, ISO 8601 with microseconds; ``None`` when the database cannot read it as a time.
-        prompt: As stored; text with lone surrogates where the bytes are not UTF-8.
-        completion: Likewise, or an already parsed JSON value.
-    """
-
-    source_id: str
-    created_at: str | None
-    prompt: Any
-    completion: Any
 
 
 class LabelledRows:
@@ -128,7 +113,7 @@ class LabelledRows:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
         url = self._engine.url
-        where = url.render_as_string(hide_password=True)
+        where = shown_address(url)
         if self._engine.dialect.name == "sqlite" and url.database and not Path(_file_of(url.database)).is_file():
             # SQLite would create an empty file and then miss the table: the wrong cause, and a stray file.
             raise InfrastructureError(
@@ -146,6 +131,12 @@ class LabelledRows:
                     f"{where} is not a database that can be read: {cause}",
                     failure_code="labelled_data_unreadable",
                     remedy="Restore the file, or correct the path in the Airflow connection of the labelled data.",
+                ) from error
+            if _is_forbidden(error):
+                raise UserError(
+                    f"the labelled database {where} refuses: {cause}",
+                    failure_code="labelled_data_forbidden",
+                    remedy="Correct user and password in the connection of the labelled data, or grant SELECT.",
                 ) from error
             raise InfrastructureError(
                 f"the labelled database {where} does not answer: {cause}",
@@ -228,6 +219,13 @@ class _Source:
         if window.new_rows_since is not None:
             conditions.append(self.created_at >= self.bound(window.new_rows_since))
         return conditions
+
+
+def _is_forbidden(error: DBAPIError) -> bool:
+    """Return whether the database answered and said no: SQLSTATE classes 28 (login) and 42501 (privilege)."""
+    state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or "")
+    # A refused login has no SQLSTATE in libpq's drivers.
+    return state.startswith("28") or state == "42501" or "authentication failed" in str(error.orig)
 
 
 def _file_of(database: str) -> str:

@@ -20,6 +20,7 @@ from training_contract.documents import read_document
 from training_contract.errors import ContractError
 from training_contract.locations import AttemptDirectory, RunDirectory
 from training_contract.result import TrainingResult
+from training_contract.snapshot import SnapshotManifest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,20 +34,22 @@ class PublishAdapterOperator(BaseOperator):
 
     Args:
         settings: Of the DAG; says where adapters are published and under which name.
+        train_task_id: The task whose result is published.
         kwargs: As for every Airflow operator.
     """
 
-    def __init__(self, *, settings: Settings, **kwargs: Any) -> None:
+    def __init__(self, *, settings: Settings, train_task_id: str = "train_adapter", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.settings = settings
+        self.train_task_id = train_task_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Publish; return the version, its path, and whether ``latest`` moved."""
         with recorded_task(context, self.settings) as record:
             settings = settings_of_run(context, self.settings)
             run_directory = run_directory_of(context, settings)
-            attempt, result = _newest_result(run_directory)
             snapshot = read_snapshot(run_directory)
+            attempt, result = _judged_result(context, self.train_task_id, run_directory, snapshot)
             published = publish(
                 AdapterStore(Path(settings.adapters_directory), settings.adapter_name),
                 attempt.adapter_directory,
@@ -103,20 +106,25 @@ def adapter_asset(adapter_name: str) -> Asset:
     return Asset(name=f"peft-adapter/{adapter_name}/latest", uri=f"peft-adapter://{adapter_name}/latest")
 
 
-def _newest_result(run_directory: RunDirectory) -> tuple[AttemptDirectory, TrainingResult]:
-    """Return the newest attempt that has a valid result.
+def _judged_result(
+    context: Context, train_task_id: str, run_directory: RunDirectory, snapshot: SnapshotManifest
+) -> tuple[AttemptDirectory, TrainingResult]:
+    """Return the attempt that the training task judged to have succeeded, with its result.
 
     Raises:
-        PlatformError: There is none; the training task did not run or its directory is gone.
+        PlatformError: There is none, or its directory is not what was judged.
     """
-    for attempt in reversed(list(run_directory.attempts())):
-        try:
-            return attempt, read_document(attempt.result_file, TrainingResult)
-        except ContractError:
-            continue
-    raise PlatformError(
-        f"no attempt in {run_directory.root} has a valid result.json; expected the one that train_adapter judged",
-        failure_code="training_result_missing",
-        remedy="Clear train_adapter of this run, and see that the run directory is on storage every worker shares.",
-        evidence={"run_directory": str(run_directory.root)},
-    )
+    told = context["ti"].xcom_pull(task_ids=train_task_id)
+    try:
+        attempt = run_directory.attempt(int(told["attempt_directory"]))
+        result = read_document(attempt.result_file, TrainingResult)
+        if result.data_digest != snapshot.digest:
+            raise ValueError(f"it was trained on the rows {result.data_digest}, and those frozen are {snapshot.digest}")
+    except (TypeError, KeyError, ValueError, ContractError) as error:
+        raise PlatformError(
+            f"the result that {train_task_id} judged cannot be published from {run_directory.root}: {error}",
+            failure_code="training_result_missing",
+            remedy=f"Clear {train_task_id} of this run, and see that every worker shares the setting runs_directory.",
+            evidence={"run_directory": str(run_directory.root)},
+        ) from error
+    return attempt, result

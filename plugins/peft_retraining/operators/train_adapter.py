@@ -22,14 +22,14 @@ from peft_retraining.recording import TaskRecord, recorded_task
 from peft_retraining.run_context import run_directory_of, settings_of_run
 from peft_retraining.run_store.records import OutputExcerpt, Progress
 from peft_retraining.run_store.states import RunState
-from peft_retraining.settings import Runner, Settings
+from peft_retraining.settings import Settings
 from training_contract import events
 from training_contract.locations import AttemptDirectory, RunDirectory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_STOP_GRACE_SECONDS = 4.0
+_STOP_GRACE_SECONDS = 4.3
 """Airflow's supervisor kills a task 5 seconds after it asked it to stop."""
 _RECORD_INTERVAL_SECONDS = 2.0
 _HEARTBEAT_INTERVAL_SECONDS = 15.0
@@ -75,8 +75,8 @@ class TrainAdapterOperator(DockerOperator):
             if not outcome.succeeded or evidence.result is None:
                 raise TrainingFailed(outcome, evidence, attempt)
             metrics = evidence.result.metrics
-            steps = {"global_step": metrics.global_step, "max_steps": metrics.global_step}
-            record.attempt(RunState.RUNNING, progress=Progress(progress_percentage=100.0, **steps))
+            done = Progress(progress_percentage=100.0, global_step=metrics.global_step, max_steps=metrics.global_step)
+            record.attempt(RunState.RUNNING, progress=done)
             record.run(
                 base_heldout_loss=metrics.base_heldout_loss,
                 adapter_heldout_loss=metrics.adapter_heldout_loss,
@@ -102,8 +102,6 @@ class TrainAdapterOperator(DockerOperator):
         self._stop_requested = True
         if self._running is not None:
             self._running.stop(_STOP_GRACE_SECONDS)
-        elif self.settings.runner is Runner.DOCKER:
-            super().on_kill()
 
     def _train(
         self, run_directory: RunDirectory, attempt: AttemptDirectory, settings: Settings, record: TaskRecord
@@ -114,6 +112,8 @@ class TrainAdapterOperator(DockerOperator):
         timed_out: AirflowTaskTimeout | None = None
         exit_code: int | None = None
         try:
+            if self._stop_requested:  # while it was being started
+                self._running.stop(_STOP_GRACE_SECONDS)
             exit_code = follow(self._running, AttemptFollower(attempt, _Reporting(self.log, record)))
         except AirflowTaskTimeout as timeout:
             timed_out = timeout

@@ -36,7 +36,6 @@ class Evidence:
         signal: The signal's number when one ended it.
         oom_killed: Whether the kernel killed something for memory in the trainer's control group; ``None``: unknown.
         stop_requested: Whether the trainer was asked to stop before it ended.
-        stalled: Whether it gave no sign of life for too long.
         last_phase: What it was doing when it last reported.
         terminal: Its own last event.
         failure: Its own report on its failure.
@@ -54,7 +53,6 @@ class Evidence:
     signal: int | None = None
     oom_killed: bool | None = None
     stop_requested: bool = False
-    stalled: bool = False
     last_phase: Phase | None = None
     terminal: Finished | None = None
     failure: FailureReport | None = None

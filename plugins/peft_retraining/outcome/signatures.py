@@ -56,7 +56,6 @@ class Symptoms:
         signal: Number of the signal that ended the trainer.
         oom_killed: Whether the kernel killed for memory; ``None``: unknown.
         stop_requested: Whether the trainer was asked to stop.
-        stalled: Whether it gave no sign of life.
         phase: What it was doing, as ``Phase`` spells it; empty: unknown.
         result: What became of the result; ``None``: not asked, the trainer failed.
         lines: Why it ended, most telling first.
@@ -66,7 +65,6 @@ class Symptoms:
     signal: int | None
     oom_killed: bool | None
     stop_requested: bool
-    stalled: bool
     phase: str
     result: ResultState | None
     lines: tuple[ErrorLine, ...]
@@ -87,7 +85,6 @@ class Signature:
         signals: Any of these.
         oom_killed: Exactly this: ``True``, ``False``, or in the table ``"unknown"``, which is kept as the text.
         stop_requested: Exactly this.
-        stalled: Exactly this.
         unseen: ``True``: nobody saw the end.
         phases: Any of these.
         results: Any of these.
@@ -104,7 +101,6 @@ class Signature:
     signals: frozenset[int] = frozenset()
     oom_killed: bool | str | None = None
     stop_requested: bool | None = None
-    stalled: bool | None = None
     unseen: bool = False
     phases: frozenset[str] = frozenset()
     results: frozenset[str] = frozenset()
@@ -131,7 +127,6 @@ class Signature:
             and (not self.signals or symptoms.signal in self.signals)
             and (self.oom_killed is None or self.oom_killed == oom_killed)
             and (self.stop_requested is None or self.stop_requested == symptoms.stop_requested)
-            and (self.stalled is None or self.stalled == symptoms.stalled)
             and (not self.unseen or symptoms.exit_code is None)
             and (not self.phases or symptoms.phase in self.phases)
             and (not self.results or symptoms.result in self.results)
@@ -267,7 +262,6 @@ _MATCH_READERS = {
     "signals": _numbers,
     "oom_killed": _flag_or_unknown,
     "stop_requested": _flag,
-    "stalled": _flag,
     "unseen": _flag,
     "phases": _choices(Phase),
     "results": _choices(ResultState),

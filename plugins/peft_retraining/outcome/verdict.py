@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ MAX_REASON_CHARACTERS = 200
 """A reason is one line of a table."""
 
 _SIGNALLED = range(129, 160)
+_LOSS_NOT_FINITE = re.compile(r"\bmetrics\.\w+_loss is not finite\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,8 @@ def _judge_result(evidence: Evidence, spec: RunSpec | None) -> tuple[ResultState
     """Say whether a trainer that ended with exit code 0 did its work, and if not, why."""
     result = evidence.result
     if result is None:
+        if losses := _LOSS_NOT_FINITE.findall(evidence.result_problem):
+            return ResultState.NOT_FINITE, "; ".join(losses)
         return (ResultState.INVALID if evidence.result_problem else ResultState.MISSING), evidence.result_problem
     return next(_objections(result, evidence, spec), (ResultState.ACCEPTED, ""))
 
@@ -73,14 +76,6 @@ def _objections(result: TrainingResult, evidence: Evidence, spec: RunSpec | None
     if spec is not None and result.data_digest != spec.data.digest:
         yield ResultState.OF_ANOTHER_RUN, f"it was trained on the rows {result.data_digest}, not {spec.data.digest}"
     metrics = result.metrics
-    losses = {
-        "base_heldout_loss": metrics.base_heldout_loss,
-        "adapter_heldout_loss": metrics.adapter_heldout_loss,
-        "train_loss": metrics.train_loss,
-    }
-    for name, loss in losses.items():
-        if not math.isfinite(loss):
-            yield ResultState.NOT_FINITE, f"{name} is {loss}"
     if metrics.trained_token_count <= 0:
         yield ResultState.NOTHING_TRAINED, f"trained_token_count is {metrics.trained_token_count}"
     if evidence.adapter_problems:
@@ -98,7 +93,6 @@ def _symptoms(evidence: Evidence, state: ResultState | None) -> Symptoms:
         signal=number,
         oom_killed=evidence.oom_killed,
         stop_requested=evidence.stop_requested,
-        stalled=evidence.stalled,
         phase=str(phase),
         result=state,
         lines=_error_lines(evidence),
@@ -149,7 +143,8 @@ def _unknown(symptoms: Symptoms, evidence: Evidence) -> Outcome:
         failure_code="unknown",
         failure_reason=one_line(f"exit code {evidence.exit_code}, cause unknown; {said}"),
         failure_class=FailureClass.PLATFORM,
-        retryable=False,
+        # Nothing says that another try is in vain; how many there are is the user's to set.
+        retryable=True,
         remedy="Read both streams of the attempt; when the cause is found, add a row for it to the failure signatures.",
     )
 

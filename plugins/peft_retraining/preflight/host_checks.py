@@ -16,7 +16,8 @@ MIN_FREE_BYTES = 512 * 1024 * 1024
 COMFORTABLE_FREE_BYTES = 4 * MIN_FREE_BYTES
 """Below this a run is warned about."""
 
-_ONE_MACHINE_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
+ONE_MACHINE_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
+"""Airflow executors whose tasks run where the scheduler runs."""
 _MEBIBYTE = 1024 * 1024
 
 
@@ -26,7 +27,7 @@ def check_disk_space(
     """Check that there is room where runs and adapters are written.
 
     Args:
-        directories: Existing directories; those on one file system are checked once each.
+        directories: Existing directories.
         free_bytes: Tells the free space of a directory's file system.
     """
     findings = []
@@ -75,7 +76,7 @@ def check_run_store(*, dialect: str, executors: Sequence[str]) -> list[Finding]:
         dialect: SQLAlchemy's name of the store's database.
         executors: Class names of Airflow's executors.
     """
-    remote = [name for name in executors if name not in _ONE_MACHINE_EXECUTORS]
+    remote = [name for name in executors if name not in ONE_MACHINE_EXECUTORS]
     if dialect != "sqlite" or not remote:
         return []
     return [

@@ -6,14 +6,10 @@ Today the interval decides; a comparison of candidate and current by their held-
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from peft_retraining.errors import UserError
 from peft_retraining.publishing.version_name import window_end
 from training_contract.adapter_manifest import AdapterManifest
-from training_contract.exit_codes import ExitCode
-from training_contract.result import TrainingMetrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,25 +44,3 @@ def decide_alias(current: AdapterManifest | None, candidate: AdapterManifest) ->
     if candidate_end == current_end:
         return AliasDecision(move=True, reason=f"{ends}, like that of latest, {than}, which it retrained")
     return AliasDecision(move=True, reason=f"{ends}, after that of latest, {than}")
-
-
-def refuse_diverged(metrics: TrainingMetrics) -> None:
-    """Refuse an adapter whose losses are not all finite numbers.
-
-    Raises:
-        UserError: ``training_diverged``.
-    """
-    losses = {
-        "train_loss": metrics.train_loss,
-        "base_heldout_loss": metrics.base_heldout_loss,
-        "adapter_heldout_loss": metrics.adapter_heldout_loss,
-    }
-    diverged = {name: loss for name, loss in losses.items() if not math.isfinite(loss)}
-    if diverged:
-        found = ", ".join(f"{name} is {loss}" for name, loss in diverged.items())
-        raise UserError(
-            f"{found}: the adapter is not published",
-            failure_code=ExitCode.TRAINING_DIVERGED.failure_code,
-            remedy="Lower learning_rate or raise warmup_ratio; look for broken rows in the run's snapshot.",
-            evidence={name: str(loss) for name, loss in diverged.items()},
-        )

@@ -19,7 +19,7 @@ from pathlib import Path
 from peft_retraining.errors import PlatformError
 from peft_retraining.identity import training_run_id
 from peft_retraining.publishing.adapter_store import AdapterStore, damaged_version
-from peft_retraining.publishing.gate import decide_alias, refuse_diverged
+from peft_retraining.publishing.gate import decide_alias
 from peft_retraining.publishing.shared_files import exclusive_lock, is_there, make_shared_directory, write_new_file
 from peft_retraining.publishing.staging import check_file_names, copy_verified
 from peft_retraining.publishing.storage_errors import Access, storage_errors
@@ -89,14 +89,12 @@ def publish(
         sleep: Waits that many seconds.
 
     Raises:
-        UserError: ``training_diverged``.
         PlatformError: ``result_of_another_run``, ``adapter_files_mismatch``, ``adapters_directory_missing``,
             ``adapter_storage_forbidden``, ``adapter_store_cannot_lock``, ``latest_is_not_a_link``,
             ``published_adapter_damaged``, ``published_by_another_release``.
         InfrastructureError: ``adapter_store_locked``, ``disk_full``, ``adapter_storage_failed``.
         ValueError: ``window_ends_at`` has no time zone.
     """
-    refuse_diverged(result.metrics)
     check_file_names(result.adapter_files, adapter=str(source))
     candidate = _candidate(store, result, dag_id=dag_id, run_id=run_id, window_end=window_ends_at, published_at=now())
     with storage_errors(store.directory, Access.WRITE):

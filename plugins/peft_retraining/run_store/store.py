@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -38,6 +38,10 @@ _UPGRADE_WAIT_SECONDS = 120
 _MAX_PROBLEM_CHARACTERS = 300
 _NO_RUN_FACTS = RunFacts()
 _NO_ATTEMPT_FACTS = AttemptFacts()
+
+
+class CursorInvalid(ValueError):
+    """What was given as the place in a list is none."""
 
 
 class RunStore:
@@ -186,7 +190,7 @@ class RunStore:
         *,
         before: str | None = None,
         state: RunState | None = None,
-        dag_id: str | None = None,
+        dag_ids: Collection[str] | None = None,
         adapter_name: str | None = None,
     ) -> list[TrainingRun]:
         """Return the newest runs first, without their attempts.
@@ -195,11 +199,12 @@ class RunStore:
             limit: 1 to 1000.
             before: ``cursor`` of the last run of the page before; ``None``: the first page.
             state: Only runs in this state.
-            dag_id: Only runs of this DAG.
+            dag_ids: Only runs of these DAGs.
             adapter_name: Only runs of this adapter.
 
         Raises:
-            ValueError: ``limit`` or ``before`` cannot be used.
+            CursorInvalid: ``before`` is no cursor.
+            ValueError: ``limit`` is out of bounds.
             RunStoreUnavailable: The database does not answer as it should.
         """
         if not 1 <= limit <= MAX_RUNS_PER_PAGE:
@@ -210,7 +215,9 @@ class RunStore:
         if before is not None:
             moment, run = _parse_cursor(before)
             query = query.where(tuple_(*order) < tuple_(literal(moment, UtcDateTime), literal(run)))
-        for column, wanted in ((columns.state, state), (columns.dag_id, dag_id), (columns.adapter_name, adapter_name)):
+        if dag_ids is not None:
+            query = query.where(columns.dag_id.in_([clean_text(dag_id, MAX_ID_CHARACTERS) for dag_id in dag_ids]))
+        for column, wanted in ((columns.state, state), (columns.adapter_name, adapter_name)):
             if wanted is not None:
                 query = query.where(column == clean_text(wanted, MAX_ID_CHARACTERS))
         with self._transaction() as connection:
@@ -322,4 +329,4 @@ def _parse_cursor(cursor: str) -> tuple[datetime, str]:
             raise ValueError("no ~")
         return as_utc(datetime.fromisoformat(moment)), clean_text(run)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"before is {cursor[:100]!r}; expected the cursor of a run") from error
+        raise CursorInvalid(f"before is {cursor[:100]!r}; expected the cursor of a run") from error

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
+from peft_retraining.database_address import shown_address
 from peft_retraining.errors import InfrastructureError, PlatformError
 
 
@@ -25,10 +26,10 @@ class RunStoreUnavailable(InfrastructureError):
 
     def __init__(self, *, url: URL, problem: str) -> None:
         super().__init__(
-            f"the run store {_shown(url)} cannot be used: {problem}",
+            f"the run store {shown_address(url)} cannot be used: {problem}",
             failure_code="run_store_unavailable",
             remedy="Check that the database of the run store's connection answers and lets its user write.",
-            evidence={"database": _shown(url), "problem": problem},
+            evidence={"database": shown_address(url), "problem": problem},
         )
 
 
@@ -61,7 +62,7 @@ class RunStoreSchemaOutdated(PlatformError):
 
     def __init__(self, *, url: URL, found: str | None, expected: str) -> None:
         super().__init__(
-            f"the run store {_shown(url)} has schema {found or 'none'}; expected {expected}",
+            f"the run store {shown_address(url)} has schema {found or 'none'}; expected {expected}",
             failure_code="run_store_schema_outdated",
             remedy="Run `peft-retraining db upgrade`.",
             evidence={"found": found, "expected": expected},
@@ -73,13 +74,9 @@ class RunStoreSchemaTooNew(PlatformError):
 
     def __init__(self, *, url: URL, found: str, expected: str) -> None:
         super().__init__(
-            f"the run store {_shown(url)} has schema {found}, which is newer than this release understands; "
+            f"the run store {shown_address(url)} has schema {found}, which is newer than this release understands; "
             f"expected {expected}",
             failure_code="run_store_schema_too_new",
             remedy="Install the release of airflow-peft-retraining that upgraded the run store, or a newer one.",
             evidence={"found": found, "expected": expected},
         )
-
-
-def _shown(url: URL) -> str:
-    return url.set(query={}).render_as_string(hide_password=True)

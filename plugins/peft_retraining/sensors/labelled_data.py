@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from peft_retraining.connections import labelled_data_engine
 from peft_retraining.data_watch.labelled_table import LabelledRows, LabelledTable
 from peft_retraining.data_watch.windows import DataWindow
-from peft_retraining.errors import InfrastructureError, RetrainingError, UserError
+from peft_retraining.errors import FailureClass, RetrainingError
 from peft_retraining.recording import TaskRecord, recorded_task
 from peft_retraining.run_context import as_iso, settings_of_run, started_by, window_of_run
 from peft_retraining.settings import Settings
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 _TRIGGER_GRACE = timedelta(minutes=10)
 """The trigger ends by itself at its deadline; Airflow's own time-out only catches a trigger that does not."""
+
+
+class WaitedInVain(RetrainingError):
+    """The labelled data could not be read until waiting was over; another try would only wait as long again."""
+
+    def __init__(self, failure: dict[str, Any]) -> None:
+        self.failure_class = FailureClass(failure["failure_class"])
+        super().__init__(failure["message"], failure_code=failure["failure_code"], remedy=failure["remedy"])
 
 
 class LabelledDataSensor(BaseSensorOperator):
@@ -72,8 +80,7 @@ class LabelledDataSensor(BaseSensorOperator):
             settings = settings_of_run(context, self.settings)
             failure = event.get("failure")
             if failure:
-                kind = InfrastructureError if failure["retryable"] else UserError
-                raise kind(failure["message"], failure_code=failure["failure_code"], remedy=failure["remedy"])
+                raise WaitedInVain(failure)
             return self._decide(event["new_row_count"], settings, window_of_run(context, settings), record)
 
     def _wait(self, settings: Settings, window: DataWindow, wait_seconds: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from peft_retraining.data_watch.labelled_table import LabelledRow
+from peft_retraining.data_watch.labelled_row import LabelledRow
 from peft_retraining.data_watch.windows import DataWindow
 from peft_retraining.errors import InfrastructureError, PlatformError, UserError
 from peft_retraining.settings import Settings
@@ -21,6 +21,9 @@ from training_contract.durable_files import TEMPORARY_PREFIX, flush_directory, f
 from training_contract.errors import ContractError
 from training_contract.locations import DIRECTORY_MODE, RunDirectory
 from training_contract.snapshot import ROW_COLUMNS, RowsDigest, SnapshotManifest, Split
+
+_HARMLESS = frozenset({RefusalReason.DUPLICATE, RefusalReason.CREATED_AT_UNREADABLE})
+"""Repetition is no sign of broken data; rows without a time are those of the whole table, not of the newest ones."""
 
 MIN_DISTINCT_PROMPTS = 2
 """One prompt to train on and one to judge with."""
@@ -158,8 +161,7 @@ def _usable(rows: Iterable[LabelledRow], settings: Settings, refused: Counter[st
 
 
 def _refuse_broken_data(usable: list[Conversation], refused: Mapping[str, int], settings: Settings) -> None:
-    # Duplicates are harmless repetition, not a sign of broken data.
-    broken_count = sum(count for reason, count in refused.items() if reason != RefusalReason.DUPLICATE)
+    broken_count = sum(count for reason, count in refused.items() if reason not in _HARMLESS)
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())) or "none"
     prompt_count = len({normalise_prompt(row.prompt) for row in usable})
     if prompt_count < MIN_DISTINCT_PROMPTS:

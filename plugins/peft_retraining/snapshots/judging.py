@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from peft_retraining.data_watch.labelled_table import LabelledRow
+from peft_retraining.data_watch.labelled_row import LabelledRow
 from peft_retraining.settings import CompletionFormat
 
 MAX_TEXT_CHARACTERS = 100_000

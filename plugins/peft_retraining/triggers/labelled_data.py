@@ -13,7 +13,9 @@ from asgiref.sync import sync_to_async
 from peft_retraining.connections import labelled_data_engine
 from peft_retraining.data_watch.labelled_table import LabelledRows, LabelledTable
 from peft_retraining.data_watch.windows import DataWindow
-from peft_retraining.errors import RetrainingError
+from peft_retraining.errors import InfrastructureError, RetrainingError
+
+_LOOK_LIMIT_SECONDS = 600.0
 
 
 class LabelledDataTrigger(BaseTrigger):
@@ -63,7 +65,7 @@ class LabelledDataTrigger(BaseTrigger):
         """Yield one event: enough rows, the deadline, or a failure that waiting cannot mend."""
         deadline = datetime.fromisoformat(self._arguments["deadline_at"])
         while True:
-            answer = await sync_to_async(self._look)()
+            answer = await self._look_in_a_thread()
             remaining_seconds = (deadline - datetime.now(UTC)).total_seconds()
             enough = answer.get("new_row_count", 0) >= self._arguments["min_new_rows"]
             final = "failure" in answer and not answer["failure"]["retryable"]
@@ -71,6 +73,20 @@ class LabelledDataTrigger(BaseTrigger):
                 yield TriggerEvent(answer)  # type: ignore[no-untyped-call]
                 return
             await asyncio.sleep(min(self._arguments["poll_interval_seconds"], remaining_seconds))
+
+    async def _look_in_a_thread(self) -> dict[str, Any]:
+        # A thread of its own: the shared one is where all other triggers ask Airflow for their connections.
+        look = sync_to_async(self._look, thread_sensitive=False)
+        try:
+            return await asyncio.wait_for(look(), _LOOK_LIMIT_SECONDS)
+        except TimeoutError:
+            error = InfrastructureError(
+                f"counting the new rows of {self._arguments['table']['table']!r} took longer than "
+                f"{_LOOK_LIMIT_SECONDS:.0f} s",
+                failure_code="labelled_data_unavailable",
+                remedy="See whether somebody holds a lock on the table, and whether its time column has an index.",
+            )
+            return {"failure": _as_json(error)}
 
     def _look(self) -> dict[str, Any]:
         since = self._arguments["new_rows_since"]
@@ -87,12 +103,14 @@ class LabelledDataTrigger(BaseTrigger):
             finally:
                 engine.dispose()
         except RetrainingError as error:
-            return {
-                "failure": {
-                    "message": str(error),
-                    "failure_code": error.failure_code,
-                    "failure_class": error.failure_class.value,
-                    "retryable": error.retryable,
-                    "remedy": error.remedy,
-                }
-            }
+            return {"failure": _as_json(error)}
+
+
+def _as_json(error: RetrainingError) -> dict[str, Any]:
+    return {
+        "message": str(error),
+        "failure_code": error.failure_code,
+        "failure_class": error.failure_class.value,
+        "retryable": error.retryable,
+        "remedy": error.remedy,
+    }

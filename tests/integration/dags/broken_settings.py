@@ -7,6 +7,7 @@ from peft_retraining.dag_wiring import build_retraining_dag
 
 for name, overrides in {
     "missing_database": {"labelled_data_conn_id": "missing_database"},
+    "unreachable_database": {"labelled_data_conn_id": "unreachable_database"},
     "missing_connection": {"labelled_data_conn_id": "never_defined"},
     "missing_table": {"labelled_table": "ask_ai_querys"},
     "missing_column": {"completion_column": "answers"},

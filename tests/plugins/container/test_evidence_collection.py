@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from peft_retraining.container.evidence_collection import collect_evidence
 from peft_retraining.container.runner import RunnerReport
 from peft_retraining.outcome.evidence import Evidence
+from peft_retraining.outcome.verdict import judge
 from training_contract.documents import write_document
 from training_contract.events import Ending, EventWriter, Finished, Phase, PhaseStarted, Progress
 from training_contract.failure import ExceptionEntry, FailureReport
@@ -145,11 +147,19 @@ def test_a_result_that_breaks_the_contract_is_a_finding(
     assert problem in evidence.result_problem
 
 
-def test_a_result_with_a_loss_that_is_not_a_number_is_a_finding(attempt: AttemptDirectory) -> None:
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" + "0" * 400])
+@pytest.mark.parametrize("loss", ["base_heldout_loss", "adapter_heldout_loss", "train_loss"])
+def test_a_loss_that_is_not_finite_is_told_as_a_training_that_diverged(
+    attempt: AttemptDirectory, loss: str, number: str
+) -> None:
     write_document(attempt.result_file, RESULT)
-    attempt.result_file.write_text(attempt.result_file.read_text().replace('"train_loss": 2.5', '"train_loss": NaN'))
+    written = attempt.result_file.read_text()
+    attempt.result_file.write_text(re.sub(rf'"{loss}": [\d.]+', f'"{loss}": {number}', written))
 
-    assert "NaN" in collect_evidence(attempt).result_problem
+    outcome = judge(collect_evidence(attempt, exit_code=0), None)
+
+    assert outcome.failure_code == "training_diverged"
+    assert f"metrics.{loss} is not finite" in outcome.failure_reason
 
 
 @pytest.mark.parametrize(

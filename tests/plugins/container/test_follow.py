@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,29 +124,8 @@ def test_a_line_that_looks_like_an_event_or_a_group_is_text(attempt: AttemptDire
     assert listener.heard == [("stdout", forged.decode().strip()), ("stdout", ": :group::x")]
 
 
-def test_signs_of_life_are_timed_by_our_own_clock(attempt: AttemptDirectory) -> None:
-    seconds = [0.0]
-    follower = AttemptFollower(attempt, Listener(), clock=lambda: seconds[0])
-    seconds[0] = 10.0
-    follower.read_new()
-    assert follower.heartbeat_age_seconds == 10.0
-
-    attempt.heartbeat_file.touch()
-    follower.read_new()
-    assert follower.heartbeat_age_seconds == 0.0
-
-    seconds[0] = 30.0
-    follower.read_new()
-    assert follower.heartbeat_age_seconds == 20.0
-
-    os.utime(attempt.heartbeat_file, (1, 1))
-    writes(attempt, PhaseStarted(phase=Phase.SAVING))()
-    follower.read_new()
-    assert (follower.heartbeat_age_seconds, follower.event_age_seconds) == (0.0, 0.0)
-
-
 def test_files_that_cannot_be_read_do_not_end_the_following(attempt: AttemptDirectory) -> None:
-    for file in (attempt.events_file, attempt.stdout_file, attempt.heartbeat_file):
+    for file in (attempt.events_file, attempt.stdout_file):
         file.mkdir()
     listener = Listener()
 

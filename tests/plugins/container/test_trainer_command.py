@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from peft_retraining.container.trainer_command import (
     MAX_OUTPUT_BYTES,
     checked_command,
     run_trainer_command,
+    show_trainer_command,
     trainer_environment,
 )
 from peft_retraining.errors import InfrastructureError, PlatformError
@@ -105,3 +107,46 @@ def test_a_process_left_behind_does_not_hold_up_the_end() -> None:
     completed = run_trainer_command(["sh", "-c", "sleep 5 & echo done"], [], timeout_seconds=PATIENCE_SECONDS)
 
     assert (completed.exit_code, completed.stdout) == (0, "done\n")
+
+
+def test_a_command_that_is_shown_prints_where_we_print_while_it_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    program = (
+        "import os, sys; print('out', sys.argv[1]); print('err', file=sys.stderr); "
+        "sys.exit([str(os.fstat(stream).st_ino) for stream in (1, 2)] != sys.argv[2:])"
+    )
+    ours = [str(os.fstat(stream).st_ino) for stream in (1, 2)]
+
+    ended_with = show_trainer_command(
+        [sys.executable, "-c", program], ["prefetch", *ours], timeout_seconds=PATIENCE_SECONDS
+    )
+
+    assert ended_with == 0
+    assert tuple(capfd.readouterr()) == ("out prefetch\n", "err\n")
+
+
+def test_a_command_that_is_shown_keeps_its_exit_code_and_sees_no_more_than_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_LABELLED_DATA", "secret")
+
+    for program, expected in (('test -z "$AIRFLOW_CONN_LABELLED_DATA" && exit 3', 3), ("kill -9 $$", 137)):
+        assert show_trainer_command(["sh", "-c", program], [], timeout_seconds=PATIENCE_SECONDS) == expected
+
+
+def test_a_command_that_is_shown_and_takes_too_long_is_killed() -> None:
+    with pytest.raises(InfrastructureError, match=r"`prefetch` took longer than 0\.5 seconds") as caught:
+        show_trainer_command(["sh", "-c", "exec sleep 1000"], ["prefetch"], timeout_seconds=0.5)
+
+    assert caught.value.failure_code == "trainer_command_timed_out"
+
+
+@pytest.mark.parametrize("run", [run_trainer_command, show_trainer_command])
+def test_a_program_that_the_system_refuses_to_start_is_named(tmp_path: Path, run: Callable[..., object]) -> None:
+    program = tmp_path / "trainer"
+    program.write_bytes(b"\0 no program")
+    program.chmod(0o755)
+
+    with pytest.raises(PlatformError, match="cannot be started: Exec format error") as caught:
+        run([str(program)], [], timeout_seconds=PATIENCE_SECONDS)
+
+    assert caught.value.failure_code == "trainer_cannot_be_started"

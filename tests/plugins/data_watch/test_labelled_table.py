@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from peft_retraining.data_watch.labelled_table import LabelledRow, LabelledRows, LabelledTable
+from peft_retraining.data_watch.labelled_row import LabelledRow
+from peft_retraining.data_watch.labelled_table import LabelledRows, LabelledTable
 from peft_retraining.data_watch.windows import DataWindow
 from peft_retraining.errors import InfrastructureError, UserError
 
@@ -239,6 +240,34 @@ def test_a_database_that_does_not_answer_may_be_tried_again() -> None:
         LabelledRows(engine, TABLE).count_new(WINDOW)
 
     assert caught.value.retryable
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_user_who_may_not_read_is_told_so_and_not_that_the_database_is_away(postgresql_database_url: str) -> None:
+    owner = sa.create_engine(postgresql_database_url)
+    with owner.begin() as connection:
+        connection.execute(
+            sa.text("CREATE TABLE ask_ai_queries (original_query TEXT, suggestions TEXT, created_at TIMESTAMP)")
+        )
+        connection.execute(sa.text("DROP ROLE IF EXISTS stranger"))
+        connection.execute(sa.text("CREATE ROLE stranger LOGIN"))
+    stranger = sa.create_engine(owner.url.set(username="stranger"))
+
+    with pytest.raises(UserError, match="permission denied") as caught:
+        LabelledRows(stranger, TABLE).count_new(WINDOW)
+
+    assert caught.value.failure_code == "labelled_data_forbidden"
+    assert "SELECT" in caught.value.remedy
+    stranger.dispose()
+    owner.dispose()
+
+
+def test_a_password_among_an_addresss_options_is_not_told() -> None:
+    engine = sa.create_engine("postgresql://u@127.0.0.1:1/labelled?password=s3cret&connect_timeout=2")
+
+    with pytest.raises(InfrastructureError) as caught:
+        LabelledRows(engine, TABLE).count_new(WINDOW)
+
     assert "s3cret" not in str(caught.value)
 
 

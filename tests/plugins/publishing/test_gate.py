@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peft_retraining.errors import UserError
-from peft_retraining.publishing.gate import decide_alias, refuse_diverged
+from peft_retraining.publishing.gate import decide_alias
 from peft_retraining.publishing.version_name import window_end
 from tests.plugins.publishing.test_version_name import MANIFEST, windows
-from tests.plugins.publishing.trained_adapters import METRICS
 from training_contract.adapter_manifest import AdapterManifest
 
 
@@ -62,16 +59,3 @@ def test_in_whatever_order_intervals_come_latest_ends_on_the_newest(ends: list[o
 
     assert current is not None
     assert window_end(current) == max(ends)  # type: ignore[type-var]
-
-
-@pytest.mark.parametrize("field", ["train_loss", "base_heldout_loss", "adapter_heldout_loss"])
-@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_is_refused_and_named(field: str, loss: float) -> None:
-    with pytest.raises(UserError, match=field) as caught:
-        refuse_diverged(replace(METRICS, **{field: loss}))
-
-    assert caught.value.failure_code == "training_diverged"
-
-
-def test_finite_losses_pass() -> None:
-    refuse_diverged(METRICS)

@@ -220,7 +220,7 @@ def test_text_that_no_database_holds_is_stored_all_the_same(store: RunStore) -> 
     assert run.facts.refused_row_counts == {cleaned: 1}
     assert attempt.facts.stdout == OutputExcerpt(head=cleaned, tail=cleaned)
     assert attempt.facts.progress is not None and attempt.facts.progress.metrics == {cleaned: 1.0}
-    assert [each.run_id for each in store.runs(dag_id=hostile, adapter_name=hostile)] == [cleaned]
+    assert [each.run_id for each in store.runs(dag_ids=[hostile], adapter_name=hostile)] == [cleaned]
 
 
 def test_text_is_bounded_and_the_reason_is_one_line(store: RunStore) -> None:
@@ -311,11 +311,11 @@ def test_pages_together_are_the_whole_list_also_when_runs_are_added_meanwhile(
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
-        ({"dag_id": "odd"}, {"1", "3", "5"}),
+        ({"dag_ids": ["odd"]}, {"1", "3", "5"}),
         ({"state": RunState.FAILED}, {"1", "5"}),
         ({"adapter_name": "a"}, {"0", "1", "2", "3"}),
-        ({"dag_id": "odd", "state": RunState.FAILED, "adapter_name": "b"}, {"5"}),
-        ({"dag_id": "' OR 1=1 --"}, set()),
+        ({"dag_ids": ["odd"], "state": RunState.FAILED, "adapter_name": "b"}, {"5"}),
+        ({"dag_ids": ["' OR 1=1 --"]}, set()),
     ],
 )
 def test_lists_are_filtered(seven_runs: RunStore, filters: dict[str, Any], expected: set[str]) -> None:
@@ -341,7 +341,7 @@ def test_lists_are_read_along_an_index_and_never_sorted(tmp_path: Path) -> None:
     cursor = store.runs()[0].cursor
     statements: list[tuple[str, Any]] = []
     event.listen(engine, "before_cursor_execute", lambda c, cur, sql, values, *_: statements.append((sql, values)))
-    for filters in ({}, {"dag_id": "dag"}, {"state": RunState.FAILED}, {"adapter_name": "a"}):
+    for filters in ({}, {"dag_ids": ["dag"]}, {"state": RunState.FAILED}, {"adapter_name": "a"}):
         store.runs(before=cursor, **filters)  # type: ignore[arg-type]
     queries = [(sql, values) for sql, values in statements if sql.startswith("SELECT")]
     assert len(queries) == 4

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from peft_retraining.data_watch.labelled_table import LabelledRow
+from peft_retraining.data_watch.labelled_row import LabelledRow
 from peft_retraining.data_watch.windows import DataWindow
 from peft_retraining.errors import PlatformError, UserError
 from peft_retraining.settings import CompletionFormat, Settings
@@ -134,6 +134,22 @@ def test_mostly_unusable_rows_are_taken_for_broken_data(run_directory: RunDirect
         freeze(run_directory, rows(10, unusable=11))
 
     assert caught.value.failure_code == "too_many_refused_rows"
+
+
+def test_old_rows_without_a_time_are_counted_and_do_not_block_every_night(run_directory: RunDirectory) -> None:
+    timeless = (dataclasses.replace(row, created_at=None) for row in rows(30))
+
+    manifest = freeze(run_directory, (row for part in (timeless, rows(10)) for row in part))
+
+    assert manifest.refused_row_counts == {"created_at_unreadable": 30}
+
+
+def test_a_snapshot_whose_rows_were_changed_does_not_count(run_directory: RunDirectory) -> None:
+    freeze(run_directory, rows(10))
+    table = pq.read_table(run_directory.rows_file)
+    pq.write_table(table.slice(1), run_directory.rows_file)
+
+    assert existing_snapshot(run_directory, snapshot_query(SETTINGS, WINDOW)) is None
 
 
 def test_a_snapshot_is_found_again_only_for_the_same_question(run_directory: RunDirectory) -> None:

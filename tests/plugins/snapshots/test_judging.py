@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peft_retraining.data_watch.labelled_table import LabelledRow
+from peft_retraining.data_watch.labelled_row import LabelledRow
 from peft_retraining.settings import CompletionFormat
 from peft_retraining.snapshots.judging import MAX_TEXT_CHARACTERS, Conversation, RefusalReason, RowRefused, judge_row
 
