@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sqlite3
 import sys
@@ -141,6 +142,8 @@ def test_a_training_that_takes_too_long_is_stopped_and_leaves_its_evidence(
     assert len(seen_running) == 2  # the trainer and its parent
     assert processes_of(run_directory) == []
     attempt = training_of(store)
+    with pytest.raises(ChildProcessError):  # its end was collected: no zombie stays with the worker
+        os.waitpid(attempt.facts.process_id or 0, os.WNOHANG)
     failure = attempt.facts.failure
     assert attempt.state is RunState.FAILED
     assert failure is not None
