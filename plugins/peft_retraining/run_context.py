@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peft_retraining.data_watch.windows import DataWindow, window_for_run
+from peft_retraining.data_watch.windows import DataWindow, PublishedWindow, window_for_run
 from peft_retraining.identity import AttemptKey
 from peft_retraining.publishing.adapter_store import AdapterStore
 from peft_retraining.settings import Settings
@@ -45,12 +45,19 @@ def window_of_run(context: Context, settings: Settings) -> DataWindow:
     """
     dag_run = context["dag_run"]
     store = AdapterStore(Path(settings.adapters_directory), settings.adapter_name)
+    published = [
+        PublishedWindow(
+            training_run_id=manifest.training_run_id, ends_at=datetime.fromisoformat(manifest.window_ends_at)
+        )
+        for manifest in store.versions()
+    ]
     return window_for_run(
+        training_run_id=attempt_key(context).training_run_id,
         run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
         data_interval_start=dag_run.data_interval_start,
         data_interval_end=dag_run.data_interval_end,
         run_after=dag_run.run_after,
-        newest_published_before=store.newest_window_end,
+        published=published,
     )
 
 

@@ -17,6 +17,7 @@ from training_contract.lifeline import LIFELINE_VARIABLE, ProcessIdentity, own_i
 from training_contract.locations import AttemptDirectory, RunDirectory
 
 _POLL_SECONDS = 0.05
+_KILLED_WITHIN_SECONDS = 0.5
 _MAX_ERROR_BYTES = 8 * 1024
 
 
@@ -106,12 +107,11 @@ class RunningProcess:
         Args:
             grace_seconds: How long it may take to end by itself.
         """
-        deadline = self._clock() + grace_seconds
         self._signal(signal.SIGTERM)
-        while self._runs() and self._clock() < deadline:
-            self._sleep(_POLL_SECONDS)
+        self._wait(grace_seconds)
         if self._runs():
             self._signal(signal.SIGKILL)
+            self._wait(_KILLED_WITHIN_SECONDS)
 
     def report(self) -> RunnerReport:
         """Return what the trainer's parent said when it ended before it came to start the trainer."""
@@ -130,6 +130,11 @@ class RunningProcess:
             return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         except ChildProcessError:
             return False
+
+    def _wait(self, seconds: float) -> None:
+        deadline = self._clock() + seconds
+        while self._runs() and self._clock() < deadline:
+            self._sleep(_POLL_SECONDS)
 
     def _signal(self, number: int) -> None:
         # To the group: a wrapper such as `bash -c` does not hand a signal on. The trainer has a group of its own.

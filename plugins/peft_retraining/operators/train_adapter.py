@@ -122,6 +122,7 @@ class TrainAdapterOperator(DockerOperator):
             if self._running.poll() is None:
                 self._stop_requested = True
                 self._running.stop(_STOP_GRACE_SECONDS)
+                exit_code = self._running.poll()
         evidence = collect_evidence(
             attempt, exit_code=exit_code, report=self._running.report(), stop_requested=self._stop_requested
         )

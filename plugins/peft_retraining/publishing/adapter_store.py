@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from peft_retraining.errors import PlatformError, UserError
@@ -90,18 +89,6 @@ class AdapterStore:
             paths = list(self.versions_directory.iterdir()) if self.versions_directory.is_dir() else []
             found = [manifest for path in paths if (manifest := self._read_complete(path.name)) is not None]
         return sorted(found, key=lambda manifest: (window_end(manifest), manifest.published_at), reverse=True)
-
-    def newest_window_end(self, before: datetime) -> datetime | None:
-        """Return the end of the newest published data window that ended before an instant; rows from then on are new.
-
-        Args:
-            before: With a time zone. A window that ends exactly then does not count, so that a run that is cleared and
-                trains again does not take its own rows for old.
-
-        Raises:
-            RetrainingError: As ``versions``.
-        """
-        return max((end for manifest in self.versions() if (end := window_end(manifest)) < before), default=None)
 
     def verify(self, version: str) -> AdapterManifest:
         """Read a version and check every file of it against its hash.

@@ -15,6 +15,7 @@ from peft_retraining.data_watch.labelled_table import LabelledRows, LabelledTabl
 from peft_retraining.data_watch.windows import DataWindow
 from peft_retraining.errors import InfrastructureError, RetrainingError
 
+_FIRST_PAUSE_SECONDS = 10.0
 _LOOK_LIMIT_SECONDS = 600.0
 
 
@@ -64,9 +65,14 @@ class LabelledDataTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: enough rows, the deadline, or a failure that waiting cannot mend."""
         deadline = datetime.fromisoformat(self._arguments["deadline_at"])
+        # The worker has just looked. And Airflow 3.3.2 fails a task whose trigger fires before the scheduler has seen
+        # the end of the process that deferred it, which takes up to a heartbeat.
+        await asyncio.sleep(
+            max(0.0, min(max(_FIRST_PAUSE_SECONDS, self._arguments["poll_interval_seconds"]), _seconds_until(deadline)))
+        )
         while True:
             answer = await self._look_in_a_thread()
-            remaining_seconds = (deadline - datetime.now(UTC)).total_seconds()
+            remaining_seconds = _seconds_until(deadline)
             enough = answer.get("new_row_count", 0) >= self._arguments["min_new_rows"]
             final = "failure" in answer and not answer["failure"]["retryable"]
             if enough or final or remaining_seconds <= 0:
@@ -104,6 +110,10 @@ class LabelledDataTrigger(BaseTrigger):
                 engine.dispose()
         except RetrainingError as error:
             return {"failure": _as_json(error)}
+
+
+def _seconds_until(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds()
 
 
 def _as_json(error: RetrainingError) -> dict[str, Any]:

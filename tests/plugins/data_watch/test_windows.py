@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from peft_retraining.data_watch.windows import DataWindow, window_for_run
+from peft_retraining.data_watch.windows import DataWindow, PublishedWindow, window_for_run
 
 START = datetime(2026, 11, 10, 2, tzinfo=UTC)
 END = datetime(2026, 11, 11, 2, tzinfo=UTC)
@@ -14,13 +14,22 @@ NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 PUBLISHED = datetime(2026, 11, 8, 2, tzinfo=UTC)
 
 
-def window(run_type: str, *, interval: bool = True, published: datetime | None = PUBLISHED) -> DataWindow:
+OWN = "0123456789abcdef"
+OTHER = "fedcba9876543210"
+
+
+def published(*ends: datetime, by: str = OTHER) -> list[PublishedWindow]:
+    return [PublishedWindow(training_run_id=by, ends_at=end) for end in ends]
+
+
+def window(run_type: str, *, interval: bool = True, versions: list[PublishedWindow] | None = None) -> DataWindow:
     return window_for_run(
+        training_run_id=OWN,
         run_type=run_type,
         data_interval_start=START if interval else None,
         data_interval_end=END if interval else None,
         run_after=NOW,
-        newest_published_before=lambda _: published,
+        published=published(PUBLISHED) if versions is None else versions,
     )
 
 
@@ -34,7 +43,7 @@ def test_a_nightly_or_manual_run_counts_since_the_last_published_run(run_type: s
 
 
 def test_without_anything_published_every_row_is_new() -> None:
-    assert window("scheduled", published=None).new_rows_since is None
+    assert window("scheduled", versions=[]).new_rows_since is None
 
 
 def test_only_a_scheduled_run_can_gain_rows_by_waiting() -> None:
@@ -47,31 +56,34 @@ def test_a_manual_run_without_a_date_ends_when_it_was_started() -> None:
     assert window("manual", interval=False).ends_at == NOW
 
 
-def test_the_last_published_run_is_looked_for_before_the_runs_own_end() -> None:
-    asked: list[datetime] = []
+def test_a_cleared_nightly_run_counts_as_it_did_the_first_time() -> None:
+    versions = [*published(END, by=OWN), *published(PUBLISHED, END, END + timedelta(days=1))]
 
-    def newest_published_before(moment: datetime) -> None:
-        asked.append(moment)
+    assert window("scheduled", versions=versions).new_rows_since == PUBLISHED
 
-    window_for_run(
-        run_type="scheduled",
-        data_interval_start=START,
-        data_interval_end=END,
-        run_after=NOW,
-        newest_published_before=newest_published_before,
-    )
 
-    assert asked == [END]
+def test_a_manual_run_after_a_newer_one_was_published_has_nothing_new() -> None:
+    later = NOW - timedelta(minutes=1)
+
+    assert window("manual", versions=published(PUBLISHED, later)).new_rows_since == later
+    assert later > window("manual").ends_at
+
+
+def test_a_cleared_manual_run_does_not_see_its_own_result() -> None:
+    versions = [*published(NOW, by=OWN), *published(PUBLISHED)]
+
+    assert window("manual", interval=False, versions=versions).new_rows_since == PUBLISHED
 
 
 def test_times_are_utc_whatever_the_zone_of_the_schedule() -> None:
     zone = timezone(timedelta(hours=5, minutes=30))
     decided = window_for_run(
+        training_run_id=OWN,
         run_type="backfill",
         data_interval_start=START.astimezone(zone),
         data_interval_end=END.astimezone(zone),
         run_after=NOW,
-        newest_published_before=lambda _: None,
+        published=[],
     )
 
     assert decided.ends_at.tzinfo is UTC

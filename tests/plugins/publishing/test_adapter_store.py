@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,6 @@ def test_a_store_without_adapters_has_nothing(tmp_path: Path, exists: bool) -> N
 
     assert store.latest() is None
     assert store.versions() == []
-    assert store.newest_window_end(before=datetime.max.replace(tzinfo=UTC)) is None
 
 
 def test_versions_come_newest_window_first(store: AdapterStore, versions: dict[int, str]) -> None:
@@ -63,22 +61,6 @@ def test_latest_is_the_version_that_readers_get(store: AdapterStore, versions: d
 
     assert latest is not None
     assert latest.version == versions[9]
-
-
-@pytest.mark.parametrize(
-    ("before", "expected"),
-    [
-        pytest.param(night(10), night(9), id="all are before"),
-        pytest.param(night(9), night(8), id="a window that ends exactly then does not count"),
-        pytest.param(night(9) + timedelta(microseconds=1), night(9), id="a microsecond later it does"),
-        pytest.param(night(7), None, id="none is before"),
-    ],
-)
-@pytest.mark.usefixtures("versions")
-def test_rows_are_new_since_the_newest_window_that_ended_before(
-    store: AdapterStore, before: datetime, expected: datetime | None
-) -> None:
-    assert store.newest_window_end(before) == expected
 
 
 def test_what_is_not_a_complete_version_is_ignored(store: AdapterStore, versions: dict[int, str]) -> None:

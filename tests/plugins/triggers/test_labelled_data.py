@@ -19,6 +19,7 @@ from peft_retraining.triggers.labelled_data import LabelledDataTrigger
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "labelled.db"
+    monkeypatch.setattr("peft_retraining.triggers.labelled_data._FIRST_PAUSE_SECONDS", 0.0)
     monkeypatch.setenv("AIRFLOW_CONN_LABELLED_DATA", f"sqlite:///{path}")
     return path
 
