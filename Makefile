@@ -20,6 +20,8 @@ BASE_MODEL := .cache/models/SmolLM2-135M-Instruct
 
 .PHONY: help demo up runs test lint test-airflow test-trainer test-soak setup setup-dev lock sample-data screenshots wheel clean
 .DEFAULT_GOAL := help
+# Set-up steps share environments and the package manager's lock.
+.NOTPARALLEL:
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

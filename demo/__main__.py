@@ -65,6 +65,9 @@ def main() -> int:
     except DemoFailed as failure:
         print(f"\nThe demo failed.\nCause:  {failure.cause}\nRemedy: {failure.remedy}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"\nThe demo failed.\nCause:  {error}\nRemedy: Free space, or `make clean demo`.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130

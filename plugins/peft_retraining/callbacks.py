@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from peft_retraining.configuration import load_settings
 from peft_retraining.errors import RetrainingError
 from peft_retraining.identity import AttemptKey
-from peft_retraining.recording import FailedForGood, FailedForNow, TaskRecord, failure_of, run_timed_out
+from peft_retraining.recording import FailedForGood, FailedForNow, TaskRecord, failure_of
 from peft_retraining.run_context import attempt_key
 from peft_retraining.run_store.states import RunState
 from peft_retraining.settings import Settings
@@ -33,31 +33,27 @@ def record_failure(context: Context) -> None:
     """
     error = context.get("exception")
     failure = failure_of(error)
-    if "exception" in context:
-        # Anywhere else a push would wait for ever for an answer: the dag-processor's channel has no such message.
-        context["ti"].xcom_push(key=XCOM_KEY, value=failure_report(failure, error))
     record = TaskRecord(_settings_of(context), attempt_key(context))
     record.attempt(RunState.FAILED, failure=failure)
     record.close()
+    if "exception" in context:
+        # Anywhere else a push would wait for ever for an answer: the dag-processor's channel has no such message.
+        context["ti"].xcom_push(key=XCOM_KEY, value=failure_report(failure, error))
 
 
 def record_run_failure(context: Context) -> None:
     """Airflow ``on_failure_callback`` of the DAG: closes a run whose last task could not say why it ended.
 
-    No callback of a task runs for a worker that was killed at its last try, nor for a run that timed out. A cause that
-    a task has recorded stays.
+    No callback of a task runs for a worker that was killed at its last try. A cause that a task has recorded stays.
 
     Args:
         context: Airflow's, in the dag-processor.
     """
-    dag_run = context["dag_run"]
-    key = AttemptKey(dag_id=dag_run.dag_id, run_id=dag_run.run_id, task_id="")
+    # The dag-processor's context may be as little as the DAG and the run's id.
+    key = AttemptKey(dag_id=context["dag"].dag_id, run_id=context["run_id"], task_id="")
     record = TaskRecord(_settings_of(context), key)
-    record.run(
-        state=RunState.FAILED,
-        state_at=getattr(dag_run, "end_date", None),
-        failure=run_timed_out() if context.get("reason") == "timed_out" else failure_of(None),
-    )
+    ended_at = getattr(context.get("dag_run"), "end_date", None)
+    record.run(state=RunState.FAILED, state_at=ended_at, failure=failure_of(None))
     record.close()
 
 

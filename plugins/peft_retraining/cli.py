@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RetrainingError as error:
         print(f"[{error.failure_code}] {error}\nRemedy: {error.remedy}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # Somebody downstream (head, less) has read enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -15,6 +16,8 @@ from peft_retraining.configuration import airflow_home, executors
 from peft_retraining.errors import InfrastructureError, PlatformError
 from peft_retraining.preflight.host_checks import ONE_MACHINE_EXECUTORS
 from peft_retraining.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_SECONDS = 10
 
@@ -50,7 +53,9 @@ def run_store_engine(conn_id: str) -> Engine:
     if connection is not None:
         return _engine_of(connection, conn_id)
     if conn_id == Settings().run_store_conn_id and set(executors()) <= ONE_MACHINE_EXECUTORS:
-        return create_engine(f"sqlite:///{airflow_home() / 'peft_retraining.db'}")
+        file = airflow_home() / "peft_retraining.db"
+        _log.info("The Airflow connection %r is not found: the record of runs is the SQLite file %s", conn_id, file)
+        return create_engine(f"sqlite:///{file}")
     raise _not_found(conn_id, purpose="the record of runs", setting="run_store_conn_id")
 
 
@@ -59,6 +64,12 @@ def _connection(conn_id: str) -> Any:
         return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         return None
+    except PermissionError as error:
+        raise PlatformError(
+            f"the task may not use the Airflow connection {conn_id!r}: {error}",
+            failure_code="connection_forbidden",
+            remedy="Allow the DAG's team to use the connection, or name another one in the settings.",
+        ) from error
 
 
 def _not_found(conn_id: str, *, purpose: str, setting: str) -> InfrastructureError:
@@ -79,9 +90,12 @@ def _engine_of(connection: Any, conn_id: str) -> Engine:
         url = hook.get_sqlalchemy_engine().url
         if url.get_backend_name() != "postgresql":
             return create_engine(url)
-        # A server that is away must cost a task seconds, not the kernel's two minutes.
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS})
-    except (AirflowException, SQLAlchemyError, ImportError, ValueError, NotImplementedError) as error:
+        # A server that is away must cost a task seconds, not the kernel's two minutes. And Airflow's hook leaves out
+        # what a connection asks of TLS, which libpq would then silently do without.
+        extras = {name: value for name, value in connection.extra_dejson.items() if name.startswith("ssl")}
+        options = {"connect_timeout": _CONNECT_TIMEOUT_SECONDS, **extras}
+        return create_engine(url, pool_pre_ping=True, connect_args=options)
+    except (AirflowException, SQLAlchemyError, ImportError, TypeError, ValueError, NotImplementedError) as error:
         raise PlatformError(
             f"the Airflow connection {conn_id!r} cannot be used: {error}",
             failure_code="connection_unusable",

@@ -114,13 +114,13 @@ class TaskRecord:
             lambda store: store.record_attempt(self._key, state, AttemptFacts(**known)), insist=state.is_terminal
         )
 
-    def earlier_try_succeeded(self) -> bool:
-        """Return whether an earlier try of this very task is known to have succeeded."""
+    def last_try_succeeded(self) -> bool:
+        """Return whether the try before this one of this very task is known to have succeeded."""
         found: list[TrainingRun | None] = []
         self._write(lambda store: found.append(store.run_of(self._key.dag_id, self._key.run_id)), insist=True)
         attempts = [attempt for run in found if run is not None for attempt in run.attempts or ()]
         return any(
-            attempt.state is RunState.SUCCEEDED and attempt.key.try_number < self._key.try_number
+            attempt.state is RunState.SUCCEEDED and attempt.key.try_number == self._key.try_number - 1
             for attempt in attempts
             if (attempt.key.task_id, attempt.key.map_index) == (self._key.task_id, self._key.map_index)
         )
@@ -145,9 +145,11 @@ class TaskRecord:
             if self._store is None:
                 self._store = RunStore.open(self._engine)
             action(self._store)
-        except RetrainingError as error:
+        except Exception as error:
+            # Whatever it is, a driver's or a secrets backend's own error included: no record is worth a training.
             self._silent_until = self._clock() + _SILENCE_SECONDS
-            _log.warning("The record of runs was not updated; the task goes on: %s %s", error, error.remedy)
+            remedy = error.remedy if isinstance(error, RetrainingError) else ""
+            _log.warning("The record of runs was not updated; the task goes on: %s %s", error, remedy)
 
 
 @contextlib.contextmanager
@@ -231,17 +233,6 @@ def failure_of(error: BaseException | str | None) -> Failure:
         failure_class=FailureClass.PLATFORM,
         retryable=True,
         remedy="The task log has the whole traceback; please report it if it is not of your own code.",
-    )
-
-
-def run_timed_out() -> Failure:
-    """Say in the record's words that a DAG run took too long as a whole."""
-    return Failure(
-        failure_code="run_timed_out",
-        failure_reason="the DAG run took longer than its dagrun_timeout; Airflow ended it",
-        failure_class=FailureClass.USER,
-        retryable=False,
-        remedy="Raise the DAG's dagrun_timeout, or train fewer rows or epochs.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -115,19 +115,6 @@ def test_a_manual_run_right_after_is_skipped_with_the_numbers(
     assert record.failure is not None
     assert "0 new labelled rows since" in record.failure.failure_reason
     assert "5 are needed" in record.failure.failure_reason
-
-
-def test_a_manual_run_with_a_date_after_a_newer_one_was_published_is_skipped_and_says_so(
-    nightly_job: NightlyJob, published: tuple[str, TrainingRun]
-) -> None:
-    # As Airflow's trigger form has it: the present time, of which the interval is the last complete one.
-    run_id = nightly_job.airflow.rest.trigger(DAG, logical_date=datetime.now(UTC))
-    nightly_job.airflow.rest.wait_for_run(DAG, run_id, timeout_seconds=RUN_LIMIT_SECONDS)
-    record = nightly_job.record(DAG, run_id)
-
-    assert record.state is RunState.SKIPPED
-    assert record.failure is not None
-    assert "the last published adapter covers the rows up to" in record.failure.failure_reason
 
 
 def test_an_unknown_base_model_fails_in_preflight_and_the_record_says_why(

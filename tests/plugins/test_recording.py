@@ -165,37 +165,44 @@ def test_a_connection_that_cannot_be_used_changes_no_tasks_fate(
 
 
 @pytest.mark.parametrize(("earlier", "answer"), [(RunState.SUCCEEDED, True), (RunState.FAILED, False), (None, False)])
-def test_an_earlier_try_that_succeeded_is_known(store: RunStore, earlier: RunState | None, answer: bool) -> None:
+def test_a_last_try_that_succeeded_is_known(store: RunStore, earlier: RunState | None, answer: bool) -> None:
     if earlier is not None:
         store.record_attempt(replace(KEY, try_number=1), earlier)
         store.record_attempt(replace(KEY, task_id="another", try_number=1), RunState.SUCCEEDED)
 
-    assert TaskRecord(Settings(), replace(KEY, try_number=2)).earlier_try_succeeded() is answer
+    assert TaskRecord(Settings(), replace(KEY, try_number=2)).last_try_succeeded() is answer
 
 
-def dag_context(reason: str = "task_failure") -> Any:
+def dag_context() -> Any:
     return {
         "dag_run": SimpleNamespace(dag_id="d", run_id="r", end_date=datetime.now(UTC)),
-        "dag": SimpleNamespace(tasks=[SimpleNamespace(settings=Settings())]),
-        "reason": reason,
+        "dag": SimpleNamespace(dag_id="d", tasks=[SimpleNamespace(settings=Settings())]),
+        "run_id": "r",
+        "reason": "task_failure",
     }
 
 
-@pytest.mark.parametrize(
-    ("reason", "failure_code"), [("task_failure", "task_ended_without_word"), ("timed_out", "run_timed_out")]
-)
-def test_the_dags_callback_closes_a_run_whose_last_task_was_killed(
-    store: RunStore, reason: str, failure_code: str
-) -> None:
+def test_a_success_before_the_last_try_does_not_count(store: RunStore) -> None:
+    store.record_attempt(replace(KEY, try_number=1), RunState.SUCCEEDED)
+    store.record_attempt(replace(KEY, try_number=2), RunState.RUNNING)
+
+    assert not TaskRecord(Settings(), replace(KEY, try_number=3)).last_try_succeeded()
+
+
+@pytest.mark.parametrize("minimal", [False, True], ids=["whole context", "minimal context"])
+def test_the_dags_callback_closes_a_run_whose_last_task_was_killed(store: RunStore, minimal: bool) -> None:
     store.record_attempt(KEY, RunState.RUNNING, AttemptFacts(started_at=datetime.now(UTC)))
 
-    record_run_failure(dag_context(reason))
+    context = dag_context()
+    if minimal:
+        del context["dag_run"]
+    record_run_failure(context)
 
     run = store.run_of("d", "r")
     assert run is not None
     assert run.state is RunState.FAILED
     assert run.failure is not None
-    assert run.failure.failure_code == failure_code
+    assert run.failure.failure_code == "task_ended_without_word"
 
 
 def test_the_dags_callback_leaves_a_recorded_cause_alone(store: RunStore, context: Any) -> None:

@@ -72,7 +72,7 @@ def show_run(dag_id: str, run_id: str, store: Store) -> dict[str, Any]:
 
 def create_app() -> FastAPI:
     """Build the application; nothing is read or opened before the first request."""
-    app = FastAPI(title="PEFT retraining", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="PEFT retraining", version=__version__, openapi_url=None)
     app.include_router(router)
     app.add_exception_handler(RetrainingError, _unavailable)
     app.add_exception_handler(CursorInvalid, _not_understood)

@@ -22,6 +22,8 @@ from peft_retraining.settings import Settings
 
 _ROWS_A_FETCH = 500
 _SQLITE_BUSY_TIMEOUT_MILLISECONDS = 30_000
+_STATEMENT_LIMIT_MILLISECONDS = 540_000
+"""Below the time after which the trigger gives up a look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,9 @@ class LabelledRows:
             )
         try:
             with self._engine.connect() as connection:
+                if connection.dialect.name == "postgresql":
+                    # Who gave up waiting cannot end a query from outside.
+                    connection.execute(sa.text(f"SET statement_timeout = {_STATEMENT_LIMIT_MILLISECONDS}"))
                 yield connection
         except DBAPIError as error:
             cause = " ".join(str(error.orig).split())[:300]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from peft_retraining.errors import PlatformError
+import errno
+
+from peft_retraining.errors import InfrastructureError, PlatformError, RetrainingError
 from peft_retraining.run_planning.plan import ModelFinding, plan_run
 from peft_retraining.settings import Settings
 from training_contract.documents import read_document, write_document
@@ -26,11 +28,29 @@ def write_spec(
         model: What preflight found out about the base model; ``None`` before it has looked.
 
     Raises:
-        PlatformError: The snapshot is not there.
+        PlatformError: The snapshot is not there, or the run directory cannot be written.
+        InfrastructureError: The disk is full.
     """
     spec = plan_run(settings, read_snapshot(run_directory), dag_id=dag_id, run_id=run_id, model=model)
-    write_document(run_directory.spec_file, spec)
+    try:
+        write_document(run_directory.spec_file, spec)
+    except OSError as error:
+        raise unwritable(run_directory, error) from error
     return spec
+
+
+def unwritable(run_directory: RunDirectory, error: OSError) -> RetrainingError:
+    """Say that a run directory cannot be written, and whether that may pass."""
+    found = f"the run directory {run_directory.root} cannot be written: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InfrastructureError(
+            found, failure_code="disk_full", remedy=f"Free space on the file system of {run_directory.root}."
+        )
+    return PlatformError(
+        found,
+        failure_code="run_directory_unwritable",
+        remedy="Make the setting runs_directory writable for the Airflow worker's user.",
+    )
 
 
 def read_snapshot(run_directory: RunDirectory) -> SnapshotManifest:

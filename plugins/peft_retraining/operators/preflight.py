@@ -43,13 +43,13 @@ class PreflightOperator(BaseOperator):
             settings = settings_of_run(context, self.settings)
             run_directory = run_directory_of(context, settings)
             ids = {"dag_id": context["ti"].dag_id, "run_id": context["ti"].run_id}
-            write_spec(run_directory, settings, model=None, **ids)
             adapters_directory = Path(settings.adapters_directory)
             findings = [
                 *check_adapters_directory(adapters_directory),
                 *check_disk_space(path for path in (run_directory.root, adapters_directory) if path.is_dir()),
                 *check_run_store(dialect=_dialect_of_run_store(settings), executors=executors()),
             ]
+            write_spec(run_directory, settings, model=None, **ids)
             answer = ask_trainer(run_directory, settings)
             report = PreflightReport(
                 findings=errors_first([*findings, *answer.findings]),

@@ -65,7 +65,7 @@ class PublishAdapterOperator(BaseOperator):
                 published.alias_reason,
             )
             # A try that died after it had moved `latest` announced nothing: Airflow sends events with a task's success.
-            if published.moved_latest or (published.is_latest and not record.earlier_try_succeeded()):
+            if published.moved_latest or (published.is_latest and not record.last_try_succeeded()):
                 self._announce(context, settings, published)
             record.run(
                 state=RunState.SUCCEEDED,

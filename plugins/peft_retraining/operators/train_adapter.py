@@ -13,8 +13,8 @@ from peft_retraining.container.choice import runner_of
 from peft_retraining.container.evidence_collection import collect_evidence
 from peft_retraining.container.follow import AttemptFollower, OutputStream, follow
 from peft_retraining.container.runner import RunningTrainer
-from peft_retraining.errors import FailureClass, PlatformError
-from peft_retraining.operators.planning import model_found_by_preflight, write_spec
+from peft_retraining.errors import FailureClass
+from peft_retraining.operators.planning import model_found_by_preflight, unwritable, write_spec
 from peft_retraining.operators.training_failure import TrainingFailed
 from peft_retraining.outcome.evidence import Evidence, StreamExcerpt
 from peft_retraining.outcome.verdict import Outcome, judge
@@ -198,11 +198,7 @@ def _open_attempt(run_directory: RunDirectory) -> AttemptDirectory:
     try:
         return run_directory.open_attempt()
     except OSError as error:
-        raise PlatformError(
-            f"no attempt can be opened in {run_directory.root}: {error.strerror or error}",
-            failure_code="run_directory_unwritable",
-            remedy="Make the setting runs_directory writable for the Airflow worker's user, on a disk with free space.",
-        ) from error
+        raise unwritable(run_directory, error) from error
 
 
 def _in_words(progress: events.Progress) -> str:

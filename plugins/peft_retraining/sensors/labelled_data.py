@@ -108,8 +108,8 @@ class LabelledDataSensor(BaseSensorOperator):
         )
         if covered:
             numbers = (
-                f"the last published adapter covers the rows up to {window.new_rows_since:%Y-%m-%d %H:%M} UTC, this run "
-                f"those before {window.ends_at:%Y-%m-%d %H:%M} UTC; 0 are new, {settings.min_new_rows} are needed"
+                f"the last published adapter covers the rows up to {window.new_rows_since:%Y-%m-%d %H:%M} UTC, this "
+                f"run those before {window.ends_at:%Y-%m-%d %H:%M} UTC; 0 are new, {settings.min_new_rows} are needed"
             )
         self.log.info("%s", numbers)
         if count < settings.min_new_rows:

@@ -106,6 +106,13 @@ def test_nobody_gets_anything_without_signing_in(client: TestClient) -> None:
     assert client.get("/api/v1/dags/readable/runs/run/0+00:00").status_code == 401
 
 
+def test_there_is_no_route_but_the_two_that_ask_who_you_are(client: TestClient) -> None:
+    assert {route.path for route in client.app.routes} == {  # type: ignore[attr-defined]
+        "/api/v1/runs",
+        "/api/v1/dags/{dag_id}/runs/{run_id:path}",
+    }
+
+
 def test_a_record_that_is_away_is_told_as_such(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_PEFT_RETRAINING_DB", "sqlite:////no/such/directory/runs.db")
 

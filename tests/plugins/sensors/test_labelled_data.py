@@ -14,6 +14,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from sqlalchemy import create_engine
 
+from documents_of_the_contract import EXAMPLES
 from peft_retraining.data_watch.labelled_table import LabelledTable
 from peft_retraining.recording import FailedForGood
 from peft_retraining.run_store.records import TrainingRun
@@ -22,6 +23,8 @@ from peft_retraining.run_store.store import RunStore
 from peft_retraining.sensors.labelled_data import LabelledDataSensor
 from peft_retraining.settings import Settings
 from peft_retraining.triggers.labelled_data import LabelledDataTrigger
+from training_contract.adapter_manifest import AdapterManifest
+from training_contract.documents import write_document
 
 STARTS_AT = datetime(2026, 11, 10, 2, tzinfo=UTC)
 ENDS_AT = datetime(2026, 11, 11, 2, tzinfo=UTC)
@@ -212,3 +215,22 @@ def test_a_failure_of_the_wait_fails_the_run_and_is_not_waited_for_again(
         "infra",
         "start it",
     )
+
+
+def test_a_manual_run_after_a_newer_one_was_published_is_skipped_and_says_so(
+    database: Path, store: RunStore, settings: Settings
+) -> None:
+    add_rows(database, 5)
+    manifest = EXAMPLES["manifest"]
+    assert isinstance(manifest, AdapterManifest)
+    later = dataclasses.replace(
+        manifest, version="20261111T170000Z-9f86d081", window_ends_at="2026-11-11T17:00:00+00:00"
+    )
+    directory = Path(settings.adapters_directory) / "assistant" / "versions" / later.version
+    directory.mkdir(parents=True)
+    write_document(directory / "manifest.json", later)
+
+    with pytest.raises(AirflowSkipException, match="covers the rows up to 2026-11-11 17:00 UTC"):
+        sensor(settings).execute(context_of("manual"))
+
+    assert record_of(store).state is RunState.SKIPPED
