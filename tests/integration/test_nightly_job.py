@@ -167,28 +167,27 @@ def test_a_value_outside_the_trigger_forms_schema_never_starts_a_run(nightly_job
 
 @pytest.fixture(scope="session")
 def backfilled(nightly_job: NightlyJob, published: tuple[str, TrainingRun]) -> list[TrainingRun]:
-    """Backfill three days by Airflow's own command, after a newer adapter was published."""
-    first = DATA_ENDS_AT - timedelta(days=10)
+    """Backfill three days, after a newer adapter was published."""
+    run_ids = backfill(nightly_job, DAG, first=DATA_ENDS_AT - timedelta(days=10), day_count=3)
+    return [nightly_job.record(DAG, run_id) for run_id in run_ids]
+
+
+def backfill(nightly_job: NightlyJob, dag_id: str, *, first: datetime, day_count: int) -> list[str]:
+    """Backfill days by Airflow's own command; return the runs' ids in the order of their days."""
     finished = nightly_job.airflow.run_cli(
-        "backfill", "create", "--dag-id", DAG,
+        "backfill", "create", "--dag-id", dag_id,
         "--from-date", (first + timedelta(hours=2)).isoformat(),
-        "--to-date", (first + timedelta(days=2, hours=2)).isoformat(),
+        "--to-date", (first + timedelta(days=day_count - 1, hours=2)).isoformat(),
         "--max-active-runs", "1",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
-    runs = list(wait_for_backfill(nightly_job, DAG, count=3))
-    return [nightly_job.record(DAG, run_id) for run_id in runs]
-
-
-def wait_for_backfill(nightly_job: NightlyJob, dag_id: str, *, count: int) -> Iterator[str]:
     runs = [run for run in nightly_job.airflow.rest.dag_runs(dag_id) if run["run_type"] == "backfill"]
-    assert len(runs) == count
-    for run in sorted(runs, key=lambda run: run["logical_date"]):
-        state = nightly_job.airflow.rest.wait_for_run(
-            dag_id, run["dag_run_id"], timeout_seconds=RUN_LIMIT_SECONDS * count
-        )
-        assert state == "success", nightly_job.record(dag_id, run["dag_run_id"]).failure
-        yield run["dag_run_id"]
+    assert len(runs) == day_count
+    run_ids = [run["dag_run_id"] for run in sorted(runs, key=lambda run: run["logical_date"])]
+    for run_id in run_ids:
+        state = nightly_job.airflow.rest.wait_for_run(dag_id, run_id, timeout_seconds=RUN_LIMIT_SECONDS * day_count)
+        assert state == "success", nightly_job.record(dag_id, run_id).failure
+    return run_ids
 
 
 def test_a_backfill_of_three_days_publishes_three_adapters(
@@ -254,15 +253,7 @@ def test_a_backfill_of_old_days_leaves_latest_alone_and_wakes_nobody(
 
 
 def test_days_in_their_order_move_latest_each_time(nightly_job: NightlyJob) -> None:
-    first = DATA_ENDS_AT - timedelta(days=5)
-    finished = nightly_job.airflow.run_cli(
-        "backfill", "create", "--dag-id", SECOND,
-        "--from-date", (first + timedelta(hours=2)).isoformat(),
-        "--to-date", (first + timedelta(days=1, hours=2)).isoformat(),
-        "--max-active-runs", "1",
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr
-    run_ids = list(wait_for_backfill(nightly_job, SECOND, count=2))
+    run_ids = backfill(nightly_job, SECOND, first=DATA_ENDS_AT - timedelta(days=5), day_count=2)
     events = nightly_job.airflow.rest.asset_events(source_dag_id=SECOND)
     newest = nightly_job.record(SECOND, run_ids[-1])
 
