@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_REPEATED_FACTS = frozenset({"phase", "progress"})
 _SILENCE_SECONDS = 60.0
 """After the record could not be written, progress is not offered to it again before this has passed."""
 
@@ -110,9 +111,8 @@ class TaskRecord:
         now = datetime.now(UTC)
         ending = {"ended_at": now} if state.is_terminal else {}
         known = {"started_at": self._started_at, "heartbeat_at": now, **ending, **facts}
-        self._write(
-            lambda store: store.record_attempt(self._key, state, AttemptFacts(**known)), insist=state.is_terminal
-        )
+        comes_again = not state.is_terminal and facts.keys() <= _REPEATED_FACTS
+        self._write(lambda store: store.record_attempt(self._key, state, AttemptFacts(**known)), insist=not comes_again)
 
     def last_try_succeeded(self) -> bool:
         """Return whether the try before this one of this very task is known to have succeeded."""

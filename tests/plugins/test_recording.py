@@ -139,16 +139,17 @@ def test_progress_is_not_offered_again_soon_to_a_record_that_is_away_but_the_end
     now = [0.0]
     record = TaskRecord(Settings(), KEY, clock=lambda: now[0])
 
-    def warnings_after(state: RunState) -> int:
+    def warnings_after(state: RunState, **facts: Any) -> int:
         caplog.clear()
-        record.attempt(state)
+        record.attempt(state, **facts)
         return caplog.text.count("the task goes on")
 
-    assert warnings_after(RunState.RUNNING) == 1
-    assert warnings_after(RunState.RUNNING) == 0
+    assert warnings_after(RunState.RUNNING, phase="training") == 1
+    assert warnings_after(RunState.RUNNING, phase="training") == 0
+    assert warnings_after(RunState.RUNNING, exit_code=1) == 1
     assert warnings_after(RunState.FAILED) == 1
     now[0] = 61.0
-    assert warnings_after(RunState.RUNNING) == 1
+    assert warnings_after(RunState.RUNNING, phase="training") == 1
 
 
 def test_a_connection_that_cannot_be_used_changes_no_tasks_fate(
