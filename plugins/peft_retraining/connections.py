@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -20,6 +22,8 @@ from peft_retraining.settings import Settings
 _log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_SECONDS = 10
+_MORE_LOOKS = 2
+_LOOK_PAUSE_SECONDS = 1.0
 
 
 def labelled_data_engine(conn_id: str) -> Engine:
@@ -38,22 +42,28 @@ def labelled_data_engine(conn_id: str) -> Engine:
     return _engine_of(connection, conn_id)
 
 
-def run_store_engine(conn_id: str) -> Engine:
+def run_store_engine(conn_id: str, *, sleep: Callable[[float], None] = time.sleep) -> Engine:
     """Return an engine for the record of runs; the caller disposes of it.
 
     Args:
         conn_id: An Airflow connection. Where the default one is not defined and all tasks run on one machine, a SQLite
             file in the Airflow home takes its place.
+        sleep: For tests.
 
     Raises:
         InfrastructureError: The connection is not found: not defined, or Airflow did not answer.
         PlatformError: The connection cannot be used.
     """
+    file = airflow_home() / "peft_retraining.db"
     connection = _connection(conn_id)
+    # Where the file was never used, a connection that is not found is more likely an Airflow that did not answer.
+    for _ in range(0 if file.exists() else _MORE_LOOKS):
+        if connection is None:
+            sleep(_LOOK_PAUSE_SECONDS)
+            connection = _connection(conn_id)
     if connection is not None:
         return _engine_of(connection, conn_id)
     if conn_id == Settings().run_store_conn_id and set(executors()) <= ONE_MACHINE_EXECUTORS:
-        file = airflow_home() / "peft_retraining.db"
         _log.info("The Airflow connection %r is not found: the record of runs is the SQLite file %s", conn_id, file)
         return create_engine(f"sqlite:///{file}")
     raise _not_found(conn_id, purpose="the record of runs", setting="run_store_conn_id")
@@ -88,6 +98,9 @@ def _engine_of(connection: Any, conn_id: str) -> Engine:
         if not isinstance(hook, DbApiHook):
             raise ValueError(f"it is of the kind {connection.conn_type!r}; expected an SQL database")
         url = hook.get_sqlalchemy_engine().url
+        if url.database and url.database.startswith("//"):
+            # Airflow's SQLite hook adds a slash of its own to the four of `sqlite:////path`.
+            url = url.set(database="/" + url.database.lstrip("/"))
         if url.get_backend_name() != "postgresql":
             return create_engine(url)
         # A server that is away must cost a task seconds, not the kernel's two minutes. And Airflow's hook leaves out

@@ -57,16 +57,41 @@ def test_a_connection_of_no_database_says_so(monkeypatch: pytest.MonkeyPatch, ur
 def test_the_record_of_one_machine_needs_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
 
-    assert run_store_engine("peft_retraining_db").url.database == str(tmp_path / "peft_retraining.db")
+    engine = run_store_engine("peft_retraining_db", sleep=lambda _: None)
+
+    assert engine.url.database == str(tmp_path / "peft_retraining.db")
+
+
+def test_a_connection_that_airflow_finds_at_the_second_look_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+
+    def airflow_answers_again(_: float) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_PEFT_RETRAINING_DB", f"sqlite:///{tmp_path / 'configured.db'}")
+
+    engine = run_store_engine("peft_retraining_db", sleep=airflow_answers_again)
+
+    assert engine.url.database == str(tmp_path / "configured.db")
+
+
+def test_a_local_file_that_is_in_use_is_found_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    (tmp_path / "peft_retraining.db").touch()
+
+    def never(_: float) -> None:
+        raise AssertionError("waited")
+
+    assert run_store_engine("peft_retraining_db", sleep=never).url.database == str(tmp_path / "peft_retraining.db")
 
 
 def test_the_record_of_several_machines_is_never_a_local_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
 
     with pytest.raises(InfrastructureError, match="record of runs"):
-        run_store_engine("peft_retraining_db")
+        run_store_engine("peft_retraining_db", sleep=lambda _: None)
 
 
 def test_a_connection_that_is_named_is_never_replaced_by_a_local_file() -> None:
     with pytest.raises(InfrastructureError, match="'our_record'"):
-        run_store_engine("our_record")
+        run_store_engine("our_record", sleep=lambda _: None)

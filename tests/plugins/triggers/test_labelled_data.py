@@ -79,11 +79,15 @@ def test_at_the_deadline_the_last_count_is_told(database: Path) -> None:
     assert asyncio.run(first_event(trigger(wait_seconds=0.05))) == {"new_row_count": 1}
 
 
-def test_a_database_that_comes_late_ends_the_wait_too(database: Path) -> None:
+def test_a_database_that_comes_late_ends_the_wait_too(database: Path, tmp_path: Path) -> None:
+    # Made elsewhere and moved: a file that is there without its table is another failure, which is not waited for.
+    made = tmp_path / "made-elsewhere.db"
+    add_rows(made, 3)
+
     async def wait() -> dict[str, Any]:
         waiting = asyncio.create_task(first_event(trigger(wait_seconds=60)))
         await asyncio.sleep(0.05)
-        await asyncio.to_thread(add_rows, database, 3)
+        made.rename(database)
         return await waiting
 
     assert asyncio.run(wait()) == {"new_row_count": 3}
