@@ -27,7 +27,7 @@ from sqlalchemy.engine import Engine
 from peft_retraining.connections import run_store_engine
 from peft_retraining.errors import FailureClass, RetrainingError
 from peft_retraining.identity import AttemptKey
-from peft_retraining.run_context import attempt_key
+from peft_retraining.run_context import attempt_key, run_type_of
 from peft_retraining.run_store.records import AttemptFacts, Failure, RunFacts, TrainingRun
 from peft_retraining.run_store.states import RunState
 from peft_retraining.run_store.store import RunStore
@@ -165,8 +165,7 @@ def recorded_task(context: Context, settings: Settings) -> Iterator[TaskRecord]:
         FailedForNow: The work failed and a retry may help.
     """
     record = TaskRecord(settings, attempt_key(context))
-    dag_run = context["dag_run"]
-    record.run(run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)))
+    record.run(run_type=run_type_of(context))
     record.attempt(RunState.RUNNING, hostname=socket.gethostname())
     try:
         yield record

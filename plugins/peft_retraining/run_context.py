@@ -53,7 +53,7 @@ def window_of_run(context: Context, settings: Settings) -> DataWindow:
     ]
     return window_for_run(
         training_run_id=attempt_key(context).training_run_id,
-        run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+        run_type=run_type_of(context),
         data_interval_start=dag_run.data_interval_start,
         data_interval_end=dag_run.data_interval_end,
         run_after=dag_run.run_after,
@@ -70,9 +70,13 @@ def run_directory_of(context: Context, settings: Settings) -> RunDirectory:
 
 def started_by(context: Context) -> str:
     """Return who or what started this DAG run: a user's name, else the run's type."""
-    dag_run = context["dag_run"]
-    run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type))
-    return getattr(dag_run, "triggering_user_name", None) or run_type
+    return getattr(context["dag_run"], "triggering_user_name", None) or run_type_of(context)
+
+
+def run_type_of(context: Context) -> str:
+    """Return Airflow's name for what kind of DAG run this is, for example ``"scheduled"`` or ``"backfill"``."""
+    run_type = context["dag_run"].run_type
+    return str(getattr(run_type, "value", run_type))
 
 
 def as_iso(moment: datetime | None) -> str | None:

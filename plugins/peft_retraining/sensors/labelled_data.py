@@ -100,16 +100,16 @@ class LabelledDataSensor(BaseSensorOperator):
 
     def _decide(self, count: int, settings: Settings, window: DataWindow, record: TaskRecord) -> dict[str, Any]:
         record.run(new_row_count=count)
-        covered = window.new_rows_since is not None and window.new_rows_since >= window.ends_at
-        since = f"since {window.new_rows_since:%Y-%m-%d %H:%M} UTC" if window.new_rows_since else "in all"
-        numbers = (
-            f"{count} new labelled rows {since} and before {window.ends_at:%Y-%m-%d %H:%M} UTC; "
-            f"{settings.min_new_rows} are needed"
-        )
-        if covered:
+        if window.new_rows_since is not None and window.new_rows_since >= window.ends_at:
             numbers = (
                 f"the last published adapter covers the rows up to {window.new_rows_since:%Y-%m-%d %H:%M} UTC, this "
                 f"run those before {window.ends_at:%Y-%m-%d %H:%M} UTC; 0 are new, {settings.min_new_rows} are needed"
+            )
+        else:
+            since = f"since {window.new_rows_since:%Y-%m-%d %H:%M} UTC" if window.new_rows_since else "in all"
+            numbers = (
+                f"{count} new labelled rows {since} and before {window.ends_at:%Y-%m-%d %H:%M} UTC; "
+                f"{settings.min_new_rows} are needed"
             )
         self.log.info("%s", numbers)
         if count < settings.min_new_rows:
